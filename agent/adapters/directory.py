@@ -1,0 +1,127 @@
+"""The directory store: the reference behaviour of a store, needing nothing but a folder."""
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from agent.adapters import files
+from agent.errors import BadInput, KeyTaken, NoSpace, SnapshotNotFound, StoreError
+from agent.ports import StoredObject, UploadJournal
+
+CHUNK_BYTES = 1024 * 1024
+MOST_SMALL_BYTES = 4 * 1024 * 1024
+
+
+class DirectoryStore:
+    """Objects as files below `folder`. Nothing is ever overwritten; partial writes are under hidden names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def describe(self) -> str:
+        """The folder, and that it may be gone with the node."""
+        return f"directory {self._folder} (on this node: gone with it unless it is a network file system)"
+
+    def put(
+        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
+    ) -> StoredObject:
+        """Writes beside the target, syncs, reads back and compares, then links; no file when this raises."""
+        target = self._path(key)
+        part = target.with_name(f".{target.name}.tmp")
+        journal.begin(key, "")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            size_bytes, digest = _write(part, chunks)
+            if _hash_of(part) != digest:
+                raise StoreError(f"{target} reads back other bytes than were written", hint="check this disk")
+            if not files.move_without_overwrite(part, target):
+                raise KeyTaken(f"{target} exists already")
+        except OSError as error:
+            raise _explained(error, self._folder) from error
+        finally:
+            part.unlink(missing_ok=True)
+            journal.clear()
+        return StoredObject(key, size_bytes, digest, "", "passed")
+
+    def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
+        """Publishes a small file; False when the key holds other content."""
+        target = self._path(key)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return files.publish(target, content) or target.read_bytes() == content
+        except OSError as error:
+            raise _explained(error, self._folder) from error
+
+    def keys(self, folder: str) -> list[str]:
+        """The files of a folder, without unfinished ones."""
+        try:
+            entries = list(os.scandir(self._path(folder)))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _explained(error, self._folder) from error
+        return sorted(f"{folder.rstrip('/')}/{entry.name}" for entry in entries if not entry.name.startswith("."))
+
+    def read(self, key: str) -> bytes:
+        """A small object."""
+        try:
+            with self._path(key).open("rb") as stream:
+                return stream.read(MOST_SMALL_BYTES)
+        except FileNotFoundError:
+            raise SnapshotNotFound(f"{self._path(key)} does not exist") from None
+        except OSError as error:
+            raise _explained(error, self._folder) from error
+
+    @contextlib.contextmanager
+    def open(self, key: str, version_id: str = "") -> Iterator[Iterator[bytes]]:
+        """An object as chunks of 1 MiB."""
+        try:
+            stream = self._path(key).open("rb")
+        except FileNotFoundError:
+            raise SnapshotNotFound(f"{self._path(key)} does not exist") from None
+        except OSError as error:
+            raise _explained(error, self._folder) from error
+        with stream:
+            yield iter(lambda: stream.read(CHUNK_BYTES), b"")
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """Removes the hidden file of an attempt that was killed, and its data: without a manifest it is no backup."""
+        target = self._path(key)
+        target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise BadInput(f"{key!r} is not a key of a store")
+        return self._folder / key
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    size_bytes = 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    with os.fdopen(descriptor, "wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        stream.flush()
+        os.fsync(descriptor)
+    return size_bytes, digest.hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _explained(error: OSError, folder: Path) -> StoreError | NoSpace:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"the store {folder} is full: {error.strerror}", hint="make room or prune old snapshots")
+    return StoreError(
+        f"the store {folder} can not be used: {error.strerror}",
+        hint=f"the service user must be able to write there: `ls -ld {folder}`",
+    )

@@ -1,0 +1,288 @@
+"""etcdctl: endpoints and TLS once, `-w json`, an explicit time-out on every call, typed answers, classified errors.
+
+Behaviour by version (3.4 to 3.7) as measured; the texts are those of etcd's api/v3rpc/rpctypes/error.go.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.adapters import process
+from agent.config import EtcdConfig
+from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member
+from agent.errors import (
+    BadInput,
+    EtcdAlreadyDone,
+    EtcdAnswerInvalid,
+    EtcdError,
+    EtcdOutcomeUnknown,
+    EtcdUnavailable,
+)
+
+DIAL_TIMEOUT_S = 2
+GRACE_S = 5.0
+EXIT_BAD_ARGUMENTS = 128
+READ_PROBE_KEY = "/etcd-agent/v1/policy"
+
+ALREADY_DONE = (
+    "member not found",
+    "peer urls already exists",
+    "member id already exist",
+    "can only promote a learner member",
+)
+RETRYABLE = (
+    "unhealthy cluster",
+    "etcdserver: no leader",
+    "leader changed",
+    "request timed out",
+    "server stopped",
+    "too many requests",
+    "in sync with leader",
+    "waiting for the applied index took too long",
+    "connection refused",
+    "failed to get the status of endpoint",
+    "failed to fetch endpoints",
+    "rpc error: code = unavailable",
+    "unexpected eof",
+)
+UNKNOWN_OUTCOME = ("context deadline exceeded", "deadlineexceeded")
+_CAUSE = re.compile(r'(?:transport: |last connection error: |desc = )+\\*"?([^"\\]+)')
+
+
+class _Header(msgspec.Struct):
+    cluster_id: int = 0
+    member_id: int = 0
+    revision: int = 0
+    raft_term: int = 0
+
+
+class _Status(msgspec.Struct):
+    header: _Header
+    version: str = ""
+    dbSize: int = 0  # noqa: N815 - etcdctl's own spelling
+    leader: int = 0
+    raftTerm: int = 0  # noqa: N815
+    raftAppliedIndex: int = 0  # noqa: N815
+    errors: list[str] = []
+    isLearner: bool = False  # noqa: N815
+
+
+class _EndpointStatus(msgspec.Struct):
+    Endpoint: str
+    Status: _Status
+
+
+class _Member(msgspec.Struct):
+    ID: int
+    name: str = ""
+    peerURLs: tuple[str, ...] = ()  # noqa: N815
+    clientURLs: tuple[str, ...] = ()  # noqa: N815
+    isLearner: bool = False  # noqa: N815
+
+
+class _Members(msgspec.Struct):
+    members: list[_Member] = []
+
+
+class _Alarm(msgspec.Struct):
+    memberID: int = 0  # noqa: N815
+    alarm: int = 0
+
+
+class _Alarms(msgspec.Struct):
+    alarms: list[_Alarm] = []
+
+
+class _Range(msgspec.Struct):
+    header: _Header
+    count: int = 0
+
+
+class Etcdctl:
+    """One cluster, through the local member's endpoint. Errors: EtcdError's family, CommandTimeout, CommandMissing."""
+
+    def __init__(self, config: EtcdConfig) -> None:
+        self._config = config
+
+    @property
+    def endpoint(self) -> str:
+        """The local member's endpoint. Raises BadInput when the configuration names several."""
+        endpoints = self._config.endpoints
+        if len(endpoints) != 1:
+            raise BadInput(
+                f"etcd.endpoints names {len(endpoints)} endpoints: {', '.join(endpoints)}",
+                hint="name the local member's endpoint alone; the other members are found through it",
+            )
+        return endpoints[0]
+
+    def status(self) -> EndpointStatus:
+        """What the local member says of itself; answered without quorum too."""
+        answers = self._json(["endpoint", "status"], list[_EndpointStatus])
+        if len(answers) != 1:
+            raise EtcdAnswerInvalid(
+                f"`etcdctl endpoint status` on {self.endpoint} gave {len(answers)} answers, not one"
+            )
+        status = answers[0].Status
+        return EndpointStatus(
+            endpoint=answers[0].Endpoint,
+            cluster_id=status.header.cluster_id,
+            member_id=status.header.member_id,
+            version=status.version,
+            revision=status.header.revision,
+            leader=status.leader,
+            raft_term=status.raftTerm,
+            raft_applied_index=status.raftAppliedIndex,
+            db_size_bytes=status.dbSize,
+            is_learner=status.isLearner,
+            errors=tuple(status.errors),
+        )
+
+    def members(self) -> Sequence[Member]:
+        """The member list; linearizable from 3.5 on, the local member's own view in 3.4."""
+        answer = self._json(["member", "list"], _Members)
+        return [Member(row.ID, row.name, row.peerURLs, row.clientURLs, row.isLearner) for row in answer.members]
+
+    def alarms(self) -> Sequence[Alarm]:
+        """The active alarms."""
+        answer = self._json(["alarm", "list"], _Alarms)
+        return [Alarm(row.memberID, AlarmKind(row.alarm)) for row in answer.alarms if row.alarm in set(AlarmKind)]
+
+    def linearizable_revision(self, endpoint: str | None = None) -> int:
+        """The revision that a linearizable read through the endpoint reports."""
+        answer = self._json(["get", READ_PROBE_KEY, "--keys-only", "--consistency=l"], _Range, endpoint)
+        return answer.header.revision
+
+    def count_keys(self, revision: int) -> int | None:
+        """How many keys live at a revision; None where it is compacted."""
+        try:
+            answer = self._json(["get", "", "--prefix", "--count-only", f"--rev={revision}"], _Range)
+        except EtcdError as error:
+            if "required revision has been compacted" in error.message:
+                return None
+            raise
+        return answer.count
+
+    def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None:
+        """Writes the local member's snapshot to `path` by way of `path.part`, which is gone when this raises.
+
+        etcdctl waits for ever without --command-timeout, which bounds the whole transfer.
+        """
+        part = path.with_name(path.name + ".part")
+
+        def report() -> None:
+            if part.exists():
+                on_bytes(part.stat().st_size)
+
+        try:
+            self._run(["snapshot", "save", str(path)], timeout_s=timeout_s, on_tick=report)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
+
+    def version(self) -> str:
+        """The version of etcdctl itself, such as 3.5.16."""
+        completed = process.run([self._program, "version"], timeout_s=GRACE_S)
+        match = re.search(r"etcdctl version:\s*([0-9][^\s]*)", completed.stdout)
+        if match is None:
+            raise EtcdAnswerInvalid(f"`etcdctl version` printed {completed.stdout[:100]!r}")
+        return match[1]
+
+    @property
+    def _program(self) -> str:
+        return process.find("etcdctl", self._config.tools_dir)
+
+    def _json(self, arguments: Sequence[str], kind: Any, endpoint: str | None = None) -> Any:
+        completed = self._run([*arguments, "-w", "json"], timeout_s=self._config.call_timeout_s, endpoint=endpoint)
+        return decode(completed.stdout, kind, " ".join(arguments))
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        *,
+        timeout_s: float,
+        endpoint: str | None = None,
+        on_tick: Callable[[], None] | None = None,
+    ) -> process.Completed:
+        target = endpoint or self.endpoint
+        flags = [
+            "--endpoints",
+            target,
+            "--dial-timeout",
+            f"{DIAL_TIMEOUT_S}s",
+            "--command-timeout",
+            f"{timeout_s:.0f}s",
+        ]
+        for flag, value in (
+            ("--cacert", self._config.ca_cert),
+            ("--cert", self._config.cert),
+            ("--key", self._config.key),
+        ):
+            flags += [flag, value] if value else []
+        argv = [self._program, *flags, *arguments]
+        completed = process.run(argv, timeout_s=timeout_s + GRACE_S, on_tick=on_tick)
+        if completed.returncode != 0:
+            raise classify(" ".join(arguments[:2]), target, completed.returncode, completed.stderr)
+        return completed
+
+
+def decode(text: str, kind: Any, what: str) -> Any:
+    """etcdctl's JSON as a typed value. Raises EtcdAnswerInvalid."""
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "surrogateescape"), type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise EtcdAnswerInvalid(
+            f"`etcdctl {what}` printed something unexpected: {error}: {text[:120]!r}",
+            hint="is etcdctl's version 3.4 to 3.7? see `etcdctl version`",
+        ) from None
+
+
+def classify(what: str, endpoint: str, returncode: int, stderr: str) -> EtcdError | BadInput:
+    """The error that etcdctl's exit and its stderr mean."""
+    reason = explain(stderr)
+    lowered = f"{reason}\n{_last_error_line(stderr)}".lower()
+    message = f"`etcdctl {what}` on {endpoint} failed (exit {returncode}): {reason}"
+    if returncode == EXIT_BAD_ARGUMENTS:
+        return BadInput(message, hint="check etcd.ca_cert, etcd.cert, etcd.key and that they can be read")
+    if "tls:" in lowered or "x509:" in lowered or "certificate" in lowered:
+        return EtcdError(message, hint="etcd.ca_cert, etcd.cert and etcd.key must belong to this cluster and be valid")
+    if any(text in lowered for text in RETRYABLE):
+        return EtcdUnavailable(message, hint=_where_to_look(endpoint))
+    if any(text in lowered for text in ALREADY_DONE):
+        return EtcdAlreadyDone(message)
+    if any(text in lowered for text in UNKNOWN_OUTCOME):
+        return EtcdOutcomeUnknown(message, hint=_where_to_look(endpoint))
+    return EtcdError(message, hint=_where_to_look(endpoint))
+
+
+def explain(stderr: str) -> str:
+    """The `Error:` line and, where the JSON warnings before it name a deeper cause, that cause."""
+    line = _last_error_line(stderr)
+    causes = [cause for warning in stderr.splitlines() if (cause := _cause_in_warning(warning))]
+    deeper = next((cause for cause in reversed(causes) if cause not in line), "")
+    return f"{line} ({deeper})" if deeper else line or "it printed no reason"
+
+
+def _last_error_line(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
+    errors = [line for line in lines if line.startswith("Error:") or line.startswith("Failed")]
+    return (errors or lines or [""])[-1].removeprefix("Error: ")[:500]
+
+
+def _cause_in_warning(line: str) -> str:
+    if not line.startswith("{"):
+        return ""
+    try:
+        text = str(json.loads(line).get("error", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    found = _CAUSE.findall(text)
+    return found[-1].strip()[:300] if found else ""
+
+
+def _where_to_look(endpoint: str) -> str:
+    return f"is etcd running and healthy at {endpoint}? `etcd-agent status` shows what this node sees"

@@ -1,0 +1,166 @@
+"""Files that are complete or absent, never half: atomic writes, no-overwrite publishing, locks, free space."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.errors import BadInput, NoSpace
+
+TEMPORARY_PREFIX = "."
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o640) -> None:
+    """Puts the whole content under `path`, replacing what is there; durable when it returns."""
+    with _temporary_beside(path, content, mode) as temporary:
+        temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def publish(path: Path, content: bytes, *, mode: int = 0o640) -> bool:
+    """Puts the whole content under `path` only if nothing is there. Returns whether it did."""
+    with _temporary_beside(path, content, mode) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+    sync_folder(path.parent)
+    return True
+
+
+def move_without_overwrite(source: Path, target: Path) -> bool:
+    """link(2), then unlink: never replaces a file. Returns False when the target is there already."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    sync_folder(target.parent)
+    source.unlink(missing_ok=True)
+    return True
+
+
+def read_owned(path: Path, *, owner: int, most_bytes: int) -> bytes:
+    """Reads a regular file of that owner without following links.
+
+    Raises BadInput with the reason (link, other owner, not a file, too large), FileNotFoundError when it is gone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadInput(f"{path.name} can not be opened as a plain file: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput(f"{path.name} is not a regular file")
+        if status.st_uid != owner:
+            raise BadInput(f"{path.name} belongs to uid {status.st_uid}, not to uid {owner}, the spool's owner")
+        if status.st_size > most_bytes:
+            raise BadInput(f"{path.name} has {status.st_size} bytes, more than the {most_bytes} allowed")
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise BadInput(f"{path.name} has more than the {most_bytes} bytes allowed")
+    return content
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that an unfinished write leaves."""
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    """What an unprivileged writer may still write there."""
+    values = os.statvfs(folder)
+    return values.f_bavail * values.f_frsize
+
+
+def require_free(folder: Path, needed_bytes: int) -> None:
+    """Raises NoSpace when the folder's file system has less than `needed_bytes` free."""
+    free = free_bytes(folder)
+    if free < needed_bytes:
+        raise NoSpace(
+            f"{folder} has {free:,} bytes free, this needs {needed_bytes:,}",
+            hint="make room there or move the folder to another disk",
+        )
+
+
+class Lock:
+    """An flock on a file that is never renamed or replaced; it ends with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def try_acquire(self, content: str = "") -> bool:
+        """Takes the lock if it is free and writes `content` into the file. Returns whether it did."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        if content:
+            self.write(content)
+        return True
+
+    def content(self) -> str:
+        """What the last holder wrote into the file."""
+        return os.pread(self._descriptor, 4096, 0).decode(errors="replace")
+
+    def write(self, content: str) -> None:
+        """Replaces the file's content in place; only its holder may."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content.encode(), 0)
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on that file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

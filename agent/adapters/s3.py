@@ -1,0 +1,280 @@
+"""The S3 store: own multipart upload with a condition, a checksum per part, and a comparison before it counts.
+
+s3transfer can not send `If-None-Match`. The SDK's retries are off: a conditional call whose answer was lost is
+resolved by HeadObject, never by sending it again blindly. Calls that may be repeated are, with back-off.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from agent.adapters import files
+from agent.config import StoreConfig
+from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken, SnapshotNotFound, StoreError
+from agent.ports import StoredObject, UploadJournal
+
+PART_BYTES = 5 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+MOST_ATTEMPTS = 6
+ABSENT_CODES = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
+TAKEN_CODES = frozenset({"412", "PreconditionFailed"})
+LOST_CODES = frozenset({"NoSuchUpload", "404", "409", "ConditionalRequestConflict"})
+SETUP_CODES = frozenset({"AccessDenied", "403", "Forbidden", "NoSuchBucket", "NoCredentials", "InvalidAccessKeyId"})
+
+
+class Client(Protocol):
+    """An S3 client with translated errors: AwsRefused with S3's code, AwsUnavailable."""
+
+    def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]: ...
+
+    def chunks(self, body: Any, size_bytes: int) -> Iterator[bytes]: ...
+
+
+class S3Store:
+    """Objects below `s3://bucket/prefix/`. The client makes its connection on first use, so boto3 loads only then."""
+
+    def __init__(self, config: StoreConfig, *, client: Client, state_folder: Path, cluster: str) -> None:
+        self._config = config
+        self._client = client
+        self._state_folder = state_folder
+        self._probe_folder = f"coordination/{cluster}"
+
+    def describe(self) -> str:
+        """The bucket and prefix."""
+        return f"s3://{self._config.bucket}/{self._config.prefix}".rstrip("/")
+
+    def put(
+        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
+    ) -> StoredObject:
+        """Uploads a stream in parts of 5 MiB and completes it only when every part is confirmed.
+
+        Raises KeyTaken, AwsUnavailable, StoreError; the upload is aborted then.
+        """
+        can = self._capabilities()
+        created = self._repeat(
+            "create_multipart_upload", Key=self._full(key), ChecksumAlgorithm="SHA256", **self._common(metadata)
+        )
+        upload_id = created["UploadId"]
+        try:
+            journal.begin(key, upload_id)
+            upload = _Upload(self, self._full(key), upload_id)
+            upload.send(chunks)
+            version_id = self._complete(upload, metadata, conditional=can["conditions"])
+        except BaseException:
+            with contextlib.suppress(AwsRefused, AwsUnavailable):
+                self.abandon(key, upload_id)
+            journal.clear()
+            raise
+        stored = self._confirm(upload.key, upload.size_bytes, upload.composite_sha256(), can)
+        journal.clear()
+        return StoredObject(key, upload.size_bytes, upload.sha256.hexdigest(), version_id, stored)
+
+    def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
+        """Puts a small object under the condition that the key is free; a lost answer is resolved by reading."""
+        conditional = self._capabilities()["conditions"]
+        condition = {"IfNoneMatch": "*"} if conditional else {}
+        if not conditional and self._head(self._full(key)) is not None:
+            return self.read(key) == content
+        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(hashlib.sha256(content).digest())}
+        try:
+            self._repeat(
+                "put_object", Key=self._full(key), Body=content, **checksum, **condition, **self._common(metadata)
+            )
+        except AwsRefused as answer:
+            if answer.aws_code not in TAKEN_CODES:
+                raise
+        return self.read(key) == content
+
+    def keys(self, folder: str) -> list[str]:
+        """Every key below a folder, all pages; raises rather than return an incomplete listing."""
+        base = self._full("")
+        found: list[str] = []
+        token: dict[str, str] = {}
+        while True:
+            page = self._repeat("list_objects_v2", Prefix=self._full(folder), **token)
+            found += [entry["Key"].removeprefix(base) for entry in page.get("Contents", ())]
+            if not page.get("IsTruncated"):
+                return sorted(found)
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def read(self, key: str) -> bytes:
+        """A small object, whole. Raises SnapshotNotFound."""
+        for attempt in self._retrying():
+            with attempt, self.open(key) as chunks:
+                return b"".join(chunks)
+        raise AssertionError("tenacity re-raises the last error")
+
+    @contextlib.contextmanager
+    def open(self, key: str, version_id: str = "") -> Iterator[Iterator[bytes]]:
+        """An object as chunks of 1 MiB. Raises SnapshotNotFound, AwsUnavailable when the stream breaks."""
+        version = {"VersionId": version_id} if version_id else {}
+        try:
+            body = self._call("get_object", Key=self._full(key), **version)["Body"]
+        except AwsRefused as answer:
+            if answer.aws_code in ABSENT_CODES:
+                raise SnapshotNotFound(f"{self.describe()}/{key} does not exist") from None
+            raise
+        with contextlib.closing(self._client.chunks(body, CHUNK_BYTES)) as chunks:
+            yield chunks
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """Aborts an upload; what is completed stays, since a node can not delete."""
+        try:
+            self._repeat("abort_multipart_upload", Key=self._full(key), UploadId=upload_id)
+        except AwsRefused as answer:
+            if answer.aws_code not in LOST_CODES:
+                raise
+
+    def upload_part(self, key: str, upload_id: str, number: int, content: bytes, checksum: str) -> dict[str, Any]:
+        """Sends one part; may be repeated, the last one counts."""
+        answer = self._repeat(
+            "upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=content, ChecksumSHA256=checksum,
+            ChecksumAlgorithm="SHA256",
+        )  # fmt: skip
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+    def _complete(self, upload: "_Upload", metadata: Mapping[str, str], *, conditional: bool) -> str:
+        condition = {"IfNoneMatch": "*"} if conditional else {}
+        try:
+            answer = self._call(
+                "complete_multipart_upload", Key=upload.key, UploadId=upload.upload_id, MpuObjectSize=upload.size_bytes,
+                MultipartUpload={"Parts": upload.parts}, **condition,
+            )  # fmt: skip
+        except (AwsRefused, AwsUnavailable) as error:
+            if isinstance(error, AwsRefused) and error.aws_code not in TAKEN_CODES | LOST_CODES:
+                raise
+            return self._resolve(upload, metadata, error)
+        return str(answer.get("VersionId", ""))
+
+    def _resolve(self, upload: "_Upload", metadata: Mapping[str, str], error: AgentError) -> str:
+        """Whether a completion that was refused or whose answer was lost is nevertheless ours."""
+        head = self._head(upload.key)
+        if head is None:
+            raise error
+        ours = head.get("Metadata", {}).get("op-id") == metadata["op-id"] and head["ContentLength"] == upload.size_bytes
+        if not ours or head.get("ChecksumSHA256", upload.composite_sha256()) != upload.composite_sha256():
+            raise KeyTaken(f"s3://{self._config.bucket}/{upload.key} holds another object") from error
+        return str(head.get("VersionId", ""))
+
+    def _confirm(self, key: str, size_bytes: int, checksum: str, can: Mapping[str, bool]) -> Any:
+        head = self._head(key)
+        if head is None or head["ContentLength"] != size_bytes:
+            raise StoreError(
+                f"s3://{self._config.bucket}/{key} has {head and head['ContentLength']} bytes after the upload of {size_bytes}",
+                hint="something between this node and the bucket alters data: check proxies and the store itself",
+            )
+        echoed = head.get("ChecksumSHA256")
+        if echoed is not None and echoed != checksum:
+            raise StoreError(f"s3://{self._config.bucket}/{key} has the checksum {echoed}, not {checksum}")
+        return "passed" if echoed == checksum and can["checksums"] else "unavailable"
+
+    def _head(self, full_key: str) -> Mapping[str, Any] | None:
+        try:
+            return self._repeat("head_object", Key=full_key, ChecksumMode="ENABLED")
+        except AwsRefused as answer:
+            if answer.aws_code in ABSENT_CODES:
+                return None
+            raise
+
+    def _capabilities(self) -> Mapping[str, bool]:
+        """What this store can do, probed once and remembered on the node."""
+        location = f"{self._config.endpoint_url}|{self.describe()}"
+        path = self._state_folder / f"store-{hashlib.sha256(location.encode()).hexdigest()[:16]}.json"
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            known = json.loads(path.read_text())
+            if isinstance(known, dict) and {"conditions", "checksums"} <= known.keys():
+                return known
+        known = {"conditions": not self._takes_twice(), "checksums": not self._takes_wrong_checksum()}
+        files.write_atomic(path, json.dumps(known).encode())
+        return known
+
+    def _takes_twice(self) -> bool:
+        return all(self._probe("probe-condition", b"probe") for _ in range(2))
+
+    def _takes_wrong_checksum(self) -> bool:
+        return self._probe(f"probe-checksum-{secrets.token_hex(4)}", b"other bytes")
+
+    def _probe(self, name: str, checksummed: bytes) -> bool:
+        """Whether the store takes a small object with the checksum of those bytes."""
+        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(hashlib.sha256(checksummed).digest())}
+        key = self._full(f"{self._probe_folder}/{name}")
+        try:
+            self._repeat("put_object", Key=key, Body=b"probe", IfNoneMatch="*", **checksum, **self._common({}))
+        except AwsRefused as answer:
+            if answer.aws_code in SETUP_CODES:
+                raise
+            return False
+        return True
+
+    def _common(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        encryption = {
+            "ServerSideEncryption": "aws:kms",
+            "SSEKMSKeyId": self._config.kms_key_id,
+            "BucketKeyEnabled": True,
+        }
+        return {"Metadata": dict(metadata), **(encryption if self._config.kms_key_id else {})}
+
+    def _full(self, key: str) -> str:
+        return f"{self._config.prefix.strip('/')}/{key}".lstrip("/")
+
+    def _repeat(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        return self._retrying()(self._call, operation, **arguments)
+
+    def _retrying(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception_type(AwsUnavailable),
+            wait=wait_exponential_jitter(initial=0.2, max=8.0),
+            stop=stop_after_attempt(MOST_ATTEMPTS),
+            reraise=True,
+        )
+
+    def _call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        return self._client.call(operation, Bucket=self._config.bucket, **arguments)
+
+
+class _Upload:
+    """One multipart upload: sends the stream part by part and keeps the sums."""
+
+    def __init__(self, store: S3Store, key: str, upload_id: str) -> None:
+        self._store = store
+        self.key = key
+        self.upload_id = upload_id
+        self.parts: list[dict[str, Any]] = []
+        self.size_bytes = 0
+        self.sha256 = hashlib.sha256()
+        self._part_digests = b""
+
+    def send(self, chunks: Iterable[bytes]) -> None:
+        """Cuts the stream into parts; an empty stream is one empty part, as S3 wants at least one."""
+        buffer = bytearray()
+        for chunk in chunks:
+            buffer += chunk
+            while len(buffer) >= PART_BYTES:
+                self._send_part(bytes(buffer[:PART_BYTES]))
+                del buffer[:PART_BYTES]
+        if buffer or not self.parts:
+            self._send_part(bytes(buffer))
+
+    def composite_sha256(self) -> str:
+        """The checksum of a multipart object: of its parts' digests, with their number."""
+        return f"{_base64(hashlib.sha256(self._part_digests).digest())}-{len(self.parts)}"
+
+    def _send_part(self, content: bytes) -> None:
+        digest = hashlib.sha256(content).digest()
+        self.parts.append(
+            self._store.upload_part(self.key, self.upload_id, len(self.parts) + 1, content, _base64(digest))
+        )
+        self._part_digests += digest
+        self.size_bytes += len(content)
+        self.sha256.update(content)
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()

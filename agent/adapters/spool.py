@@ -1,0 +1,209 @@
+"""The spool: a request's folder is its state. Every move creates the next file before it removes the last one.
+
+Readers look in the order a request flows (incoming, waiting, running, then the ends), so they can not miss one
+that moves meanwhile. Nothing is renamed out of `incoming/`, because watchdog holds such a move back for 0.5 s.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.adapters import files
+from agent.domain.request import MOST_REQUEST_BYTES, Record, Status, decode, encode
+from agent.errors import AgentError, BadInput
+
+LIVE_STATES = ("incoming", "waiting", "running")
+ENDS: tuple[Status | str, ...] = ("done", "failed", "refused")
+FOLDERS = (*LIVE_STATES, *ENDS, "rejected", "progress")
+END_OF_STATUS = {"succeeded": "done", "failed": "failed", "refused": "refused"}
+MOST_RECORD_BYTES = 16 * 1024 * 1024
+SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and the folder it was seen in."""
+
+    state: str
+    record: Record
+
+
+class Spool:
+    """The folders of one node. Raises FileNotFoundError where the spool is missing, except in `create`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self) -> None:
+        """Makes the folders; for the daemon alone, who owns them."""
+        for name in FOLDERS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    @property
+    def owner(self) -> int:
+        """The uid that requests must belong to."""
+        return self.folder.stat().st_uid
+
+    def path(self, state: str, op_id: str) -> Path:
+        """Where a record lies in a state."""
+        return self.folder / state / f"{op_id}{SUFFIX}"
+
+    def submit(self, record: Record) -> bool:
+        """Puts a request into `incoming/`, durable when it returns. False when one with that id waits there."""
+        return files.publish(self.path("incoming", record.request.op_id), encode(record))
+
+    def find(self, op_id: str) -> Found | None:
+        """Where an operation is now. Raises BadInput when its record is damaged."""
+        for _ in range(2):  # twice: one that went back to `incoming/` meanwhile is seen by the second look
+            for state in (*LIVE_STATES, *ENDS):
+                with contextlib.suppress(FileNotFoundError):
+                    return Found(state, self.read(state, op_id))
+        return None
+
+    def read(self, state: str, op_id: str) -> Record:
+        """A record in a state. Raises FileNotFoundError, BadInput."""
+        most_bytes = MOST_REQUEST_BYTES if state == "incoming" else MOST_RECORD_BYTES
+        content = files.read_owned(self.path(state, op_id), owner=self.owner, most_bytes=most_bytes)
+        record = decode(content)
+        if record.request.op_id != op_id:
+            raise BadInput(f"{state}/{op_id}{SUFFIX} holds the request {record.request.op_id}")
+        return record
+
+    def names(self, state: str) -> list[str]:
+        """File names in a state, the oldest first, without unfinished writes."""
+        aged = []
+        for entry in os.scandir(self.folder / state):
+            if not files.is_temporary(entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    aged.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+        return [name for _, name in sorted(aged)]
+
+    def records(self, *states: str) -> Iterator[Found]:
+        """All readable records of the given states; damaged ones are left out."""
+        for state in states:
+            for name in self.names(state):
+                with contextlib.suppress(FileNotFoundError, BadInput):
+                    yield Found(state, self.read(state, name.removesuffix(SUFFIX)))
+
+    def claim(self, op_id: str) -> bool:
+        """Moves a request from `incoming/` to `running/`; False when one is there already."""
+        return files.move_without_overwrite(self.path("incoming", op_id), self.path("running", op_id))
+
+    def drop_incoming(self, op_id: str) -> None:
+        """Removes a request that has been claimed before: what a crash between link and unlink leaves."""
+        self.path("incoming", op_id).unlink(missing_ok=True)
+
+    def update_running(self, record: Record) -> None:
+        """Replaces the record of a running operation."""
+        files.write_atomic(self.path("running", record.request.op_id), encode(record))
+
+    def finish(self, record: Record) -> None:
+        """Moves a record with its result to the end that the result's status names."""
+        result = record.result
+        if result is None:
+            raise AgentError(f"operation {record.request.op_id} has no result to finish with")
+        op_id, end = record.request.op_id, END_OF_STATUS[result.status]
+        files.write_atomic(self.path(end, op_id), encode(record))
+        self.path("running", op_id).unlink(missing_ok=True)
+        for other in ENDS:
+            if other != end:  # the result of an earlier generation; the record carries it along
+                self.path(other, op_id).unlink(missing_ok=True)
+        self.path("progress", op_id).unlink(missing_ok=True)
+
+    def ended(self, op_id: str, generation: int) -> bool:
+        """Whether that generation has ended."""
+        for end in ENDS:
+            with contextlib.suppress(FileNotFoundError, BadInput):
+                if self.read(end, op_id).generation >= generation:
+                    return True
+        return False
+
+    def reject(self, name: str, reason: str, now: str) -> None:
+        """Moves what is no request to `rejected/`, with the reason beside it."""
+        source, folder = self.folder / "incoming" / name, self.folder / "rejected"
+        kept = f"{name[:100]}.{secrets.token_hex(4)}"
+        files.write_atomic(
+            folder / f"{kept}.reason.json",
+            json.dumps({"name": name, "reason": reason, "rejected_at": now}).encode() + b"\n",
+        )
+        try:
+            os.link(source, folder / kept, follow_symlinks=False)
+            source.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError:  # a folder, or a stranger's file that we may not link
+            source.rename(folder / kept)
+
+    def write_progress(self, op_id: str, progress: dict[str, Any]) -> None:
+        """Says how far an operation is; not synced, it is only for onlookers."""
+        path = self.path("progress", op_id)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps(progress))
+        temporary.rename(path)
+
+    def read_progress(self, op_id: str) -> dict[str, Any]:
+        """The last progress of an operation, empty when it has none."""
+        try:
+            progress = json.loads(self.path("progress", op_id).read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return progress if isinstance(progress, dict) else {}
+
+    def prune(self, older_than_s: float) -> int:
+        """Removes ended and rejected files last changed before that time of the epoch; returns how many."""
+        removed = 0
+        for state in (*ENDS, "rejected"):
+            for entry in os.scandir(self.folder / state):
+                if entry.stat(follow_symlinks=False).st_mtime < older_than_s and not entry.is_dir(
+                    follow_symlinks=False
+                ):
+                    Path(entry.path).unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+    def sweep_unfinished_writes(self) -> None:
+        """Removes the temporary files that killed writers left; for the daemon's start, when nobody writes but `submit`."""
+        for state in ("running", "waiting", *ENDS, "rejected", "progress"):
+            for entry in os.scandir(self.folder / state):
+                if files.is_temporary(entry.name):
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
+    """Calls `wake` from another thread whenever a file appears in the folder.
+
+    Events only wake; what counts is the scan of the folder. Watchdog is imported here so that `submit` starts fast.
+    """
+    from watchdog.events import FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    class Waker(FileSystemEventHandler):
+        def on_any_event(self, event: FileSystemEvent) -> None:
+            wake()
+
+    observer = Observer()
+    observer.schedule(Waker(), str(folder), event_filter=[FileCreatedEvent, FileMovedEvent])
+    observer.start()
+    try:
+        yield
+    finally:
+        observer.stop()
+        observer.join()
+
+
+def become_owner(folder: Path) -> None:
+    """Run by root, this process becomes the spool's owner for good, before it touches anything there.
+
+    Raises FileNotFoundError when the spool is missing.
+    """
+    status = folder.stat()
+    if os.geteuid() == 0 and status.st_uid != 0:
+        os.setgroups([])
+        os.setgid(status.st_gid)
+        os.setuid(status.st_uid)

@@ -1,0 +1,175 @@
+"""The one wiring place: builds the parts out of the configuration. Imports what is heavy only where it is needed."""
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import __version__, config, logs
+from agent.adapters import files
+from agent.adapters.spool import Spool
+from agent.config import Config, Paths
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.daemon import Daemon
+    from agent.operations.snapshot import SnapshotPorts
+    from agent.ports import Store
+    from agent.worker import Worker
+
+SERVICE = "etcd-agent"
+
+
+@dataclass(frozen=True)
+class Node:
+    """This node as configured: paths, values, where each value came from, and the flags that gave them."""
+
+    paths: Paths
+    config: Config
+    origins: Mapping[str, str]
+    flags: tuple[str, ...]
+
+    @property
+    def spool(self) -> Spool:
+        """The node's spool; it need not exist."""
+        return Spool(self.paths.spool)
+
+    @property
+    def daemon_is_there(self) -> bool:
+        """Whether a daemon holds its lock. Raises ConfigError when this user may not ask."""
+        try:
+            return files.is_locked(self.paths.daemon_lock)
+        except PermissionError:
+            raise ConfigError(
+                f"{self.paths.daemon_lock} can not be read by this user", hint="run it as root, by sudo"
+            ) from None
+
+
+def load_node(flags: Sequence[str] = ()) -> Node:
+    """Reads the configuration. Raises ConfigError with every problem."""
+    paths = Paths.from_environment(os.environ)
+    loaded = config.load(paths, os.environ, flags)
+    return Node(paths, loaded.config, loaded.origins, tuple(flags))
+
+
+def configure_logs(node: Node, *, to_stderr_from: str = "DEBUG") -> None:
+    """Lines go to the log file and to stderr; a command that may not write the file logs to stderr alone."""
+    path: Path | None = Path(node.config.log.path)
+    fields = {
+        "cluster": node.config.cluster,
+        "instance_id": node.config.node.instance_id,
+        "node": node.config.node.name,
+    }
+    configure = partial(
+        logs.configure, service=SERVICE, version=__version__, level=node.config.log.level,
+        stream_level=to_stderr_from, fields=fields,
+    )  # fmt: skip
+    try:
+        configure(file=path)
+    except OSError:
+        configure()
+
+
+def make_snapshot_ports(node: Node) -> "SnapshotPorts":
+    """etcd, the snapshot tool and the store of this node."""
+    from agent.adapters.etcdctl import Etcdctl
+    from agent.adapters.etcdutl import SnapshotStatus
+    from agent.operations.snapshot import SnapshotPorts
+
+    etcd = node.config.etcd
+    return SnapshotPorts(Etcdctl(etcd), SnapshotStatus(etcd.tools_dir), make_store(node), files.free_bytes)
+
+
+def make_store(node: Node) -> "Store":
+    """The configured store."""
+    store = node.config.store
+    if store.kind == "directory":
+        from agent.adapters.directory import DirectoryStore
+
+        return DirectoryStore(Path(store.path))
+    from agent.adapters.aws import AwsClient
+    from agent.adapters.s3 import S3Store
+
+    client = AwsClient("s3", region=store.region, endpoint_url=store.endpoint_url, own_retries=True)
+    return S3Store(store, client=client, state_folder=node.paths.work, cluster=node.config.cluster)
+
+
+def make_worker(node: Node) -> "Worker":
+    """What runs one operation in this process."""
+    from agent.adapters import process
+    from agent.domain.request import Record
+    from agent.operations import snapshot, verify
+    from agent.operations.steps import Job
+    from agent.worker import Worker
+
+    ports = make_snapshot_ports(node)
+
+    def make_job(record: Record) -> Job:
+        acceptance = record.acceptance
+        deadline_boot_s = acceptance.deadline_boot_s if acceptance else process.boot_clock_s()
+        return Job(
+            request=record.request,
+            attempt=record.attempt,
+            work_root=node.paths.work,
+            cluster=node.config.cluster,
+            node=node.config.node.name,
+            instance_id=node.config.node.instance_id,
+            agent_version=__version__,
+            fingerprints=fingerprints(node.config),
+            time_left_s=lambda: deadline_boot_s - process.boot_clock_s(),
+        )
+
+    operations = {
+        "snapshot": lambda job, steps: snapshot.run(job, ports, steps),
+        "verify": lambda job, steps: verify.run(job, ports, steps),
+    }
+    return Worker(node.spool, node.paths.locks, node.paths.work, operations, make_job)
+
+
+def make_daemon(node: Node) -> "Daemon":
+    """The supervisor; makes the folders that it owns."""
+    from agent.adapters.systemd import Notifier
+    from agent.daemon import Daemon, Timing
+    from agent.intake import Intake
+
+    for folder in (node.paths.locks, node.paths.work, node.paths.log_folder, node.paths.daemon_lock.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    flags = [part for flag in node.flags for part in ("--set", flag)]
+    settings = node.config.daemon
+    intake = Intake(
+        spool=node.spool,
+        locks=node.paths.locks,
+        worker_argv=[sys.executable, "-m", "agent", *flags, "worker"],
+        environment=_worker_environment(),
+        timeout_s=lambda operation: node.config.snapshot.timeout_s,
+    )
+    log_path = Path(node.config.log.path)
+    return Daemon(
+        spool_=node.spool,
+        lock_path=node.paths.daemon_lock,
+        intake=intake,
+        notifier=Notifier(os.environ),
+        timing=Timing(settings.scan_interval_s, settings.stop_timeout_s, settings.results_kept_days * 86400.0),
+        rotate_log=lambda: logs.rotate(log_path, max_size_bytes=node.config.log.max_size_bytes),
+    )
+
+
+def fingerprints(settings: Config) -> dict[str, str]:
+    """SHA-256 of what a restored cluster also needs and we never store: so far etcd's CA certificate."""
+    found: dict[str, str] = {}
+    if settings.etcd.ca_cert:
+        with contextlib.suppress(OSError):
+            found["etcd_ca"] = hashlib.sha256(Path(settings.etcd.ca_cert).read_bytes()).hexdigest()
+    return found
+
+
+def _worker_environment() -> dict[str, str]:
+    """The daemon's own, less what only the daemon may tell systemd."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
+    environment.pop("WATCHDOG_PID", None)
+    return environment

@@ -1,0 +1,83 @@
+"""The command `etcd-agent`: one file per command group, each loaded only when it is used.
+
+This is the edge that turns errors into a message and an exit code.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+
+from agent import __version__
+from agent.errors import EXIT_FAILED, AgentError
+
+COMMANDS = {
+    "config": "agent.cli.config",
+    "ops": "agent.cli.ops",
+    "run": "agent.cli.run",
+    "snapshot": "agent.cli.snapshot",
+    "status": "agent.cli.status",
+    "submit": "agent.cli.submit",
+    "trace": "agent.cli.trace",
+    "worker": "agent.cli.run",
+}
+HIDDEN = frozenset({"worker"})
+INTERRUPTED = 130
+log = logging.getLogger(__name__)
+
+
+class LazyGroup(click.Group):
+    """Loads a command's module when the command is named, so that `submit` starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS.keys() - HIDDEN)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="etcd-agent %(version)s")
+@click.option(
+    "--set", "flags", multiple=True, metavar="KEY=VALUE", help="A configuration value, such as log.level=DEBUG."
+)
+@click.pass_context
+def cli(context: click.Context, flags: tuple[str, ...]) -> None:
+    """Verified etcd backups and safe membership changes, with one trace id through it all."""
+    context.obj = flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command. Returns the exit code: see `etcd-agent --help` and docs/operations.md."""
+    try:
+        result = cli.main(
+            args=list(sys.argv[1:] if arguments is None else arguments), prog_name="etcd-agent", standalone_mode=False
+        )
+    except AgentError as error:
+        return _told(error.message, error.hint, error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # the reader went away; nothing is left to flush
+        return EXIT_FAILED
+    except PermissionError as error:
+        return _told(f"{error.filename}: permission denied", "run it as root, by sudo", EXIT_FAILED)
+    except Exception as error:
+        log.exception("unexpected error", extra={"event": "command.crashed"})
+        return _told(f"unexpected error: {type(error).__name__}: {error}", "please report this", EXIT_FAILED)
+    return result if isinstance(result, int) else 0
+
+
+def _told(message: str, hint: str, exit_code: int) -> int:
+    click.echo(f"etcd-agent: {message}", err=True)
+    if hint:
+        click.echo(f"  next: {hint}", err=True)
+    return exit_code

@@ -1,0 +1,30 @@
+"""`run`, the daemon, and the hidden `worker` that it starts."""
+
+import click
+
+from agent import bootstrap
+
+
+@click.command()
+@click.pass_obj
+def run(flags: tuple[str, ...]) -> None:
+    """The daemon: serve this node's requests until SIGTERM."""
+    node = bootstrap.load_node(flags)
+    node.paths.log_folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    bootstrap.configure_logs(node)
+    bootstrap.make_daemon(node).run()
+
+
+@click.command(hidden=True)
+@click.argument("op_id")
+@click.pass_obj
+def worker(flags: tuple[str, ...], op_id: str) -> None:
+    """Runs one claimed operation."""
+    node = bootstrap.load_node(flags)
+    bootstrap.configure_logs(node)
+    worker_ = bootstrap.make_worker(node)
+    code = worker_.run(op_id)
+
+    from agent.worker import exit_process
+
+    exit_process(code)

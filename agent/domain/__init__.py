@@ -1,0 +1,1 @@
+"""Pure decisions and plain data: no I/O, no clock, no environment."""

@@ -1,0 +1,205 @@
+"""Snapshots as they are kept: names, manifests, what makes one good, and its retention class.
+
+The manifest is the commit mark: a data object without one is not a backup and is never listed.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar
+
+import msgspec
+
+from agent.domain.request import SNAPSHOT_ID_PATTERN, parse_moment
+from agent.errors import SnapshotInvalid
+
+RetentionClass = Literal["hourly", "daily", "weekly", "monthly", "emergency"]
+RETENTION_CLASSES: tuple[RetentionClass, ...] = ("hourly", "daily", "weekly", "monthly", "emergency")
+MONTHLY_AGE = timedelta(days=31)
+COMPRESSION_SUFFIX = ".db.zst"
+
+Level = Literal["trailer", "structure", "fresh", "stored", "content", "drill"]
+Outcome = Literal["passed", "failed", "unavailable", "skipped"]
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
+_MANIFEST_NAME = re.compile(rf"({SNAPSHOT_ID_PATTERN})\.json\Z")
+_VERIFICATION_NAME = re.compile(rf"({SNAPSHOT_ID_PATTERN})\.verified-([0-9]{{8}}T[0-9]{{6}}Z)-([a-z]+)\.json\Z")
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One level of verification: what was checked, when, with what outcome, and a note (`sole_voter`)."""
+
+    level: Level
+    outcome: Outcome
+    checked_at: str
+    note: str = ""
+
+
+class StoredData(msgspec.Struct, frozen=True):
+    """The object that holds the compressed snapshot."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    version_id: str = ""
+    compression: Literal["zstd"] = "zstd"
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """All that is known of one backup. Readers ignore fields of newer versions."""
+
+    snapshot_id: str
+    retention_class: RetentionClass
+    cluster: str
+    etcd_cluster_id: str
+    member_id: str
+    node: str
+    instance_id: str
+    etcd_version: str
+    tool: str
+    revision: int
+    hash: int
+    total_key: int
+    live_keys: int | None
+    raw_size_bytes: int
+    raw_sha256: str
+    data: StoredData
+    checks: tuple[Check, ...]
+    fingerprints: dict[str, str]
+    requested_at: str
+    started_at: str
+    finished_at: str
+    trace_id: str
+    op_id: str
+    agent_version: str
+    schema: Literal[1] = 1
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """The record of a later verification, a file of its own beside the manifest."""
+
+    snapshot_id: str
+    level: Literal["structure", "content", "drill"]
+    checks: tuple[Check, ...]
+    checked_at: str
+    node: str
+    trace_id: str
+    op_id: str
+    message: str = ""
+    schema: Literal[1] = 1
+
+    @property
+    def passed(self) -> bool:
+        return all(check.outcome == "passed" for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A manifest with the later verifications found beside it."""
+
+    manifest: Manifest
+    verifications: tuple[Verification, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Verified when it was made, and not found damaged since."""
+        outcomes = {check.level: check.outcome for check in self.manifest.checks}
+        return (
+            all(outcomes.get(level) == "passed" for level in ("trailer", "structure", "fresh"))
+            and outcomes.get("stored") in ("passed", "unavailable")
+            and not any(not verification.passed for verification in self.verifications)
+        )
+
+
+def snapshot_id(requested_at: str, op_id: str) -> str:
+    """`<time>-<op8>`: from the request alone, so that an operation has one name whatever happens to its attempts."""
+    return f"{compact(parse_moment(requested_at))}-{hashlib.sha256(op_id.encode()).hexdigest()[:8]}"
+
+
+def compact(moment: datetime) -> str:
+    """A UTC time as keys have it: 20260131T120000Z."""
+    return moment.strftime("%Y%m%dT%H%M%SZ")
+
+
+def data_key(retention_class: RetentionClass, cluster: str, identifier: str, try8: str) -> str:
+    """Where an attempt's data goes, below the store's prefix."""
+    return f"{retention_class}/data/{cluster}/{identifier}-{try8}{COMPRESSION_SUFFIX}"
+
+
+def manifest_folder(retention_class: RetentionClass, cluster: str) -> str:
+    """The part of the store that is listed."""
+    return f"{retention_class}/manifest/{cluster}/"
+
+
+def manifest_key(retention_class: RetentionClass, cluster: str, identifier: str) -> str:
+    """Where the commit mark goes."""
+    return f"{manifest_folder(retention_class, cluster)}{identifier}.json"
+
+
+def verification_key(backup: Manifest, level: str, checked_at: datetime) -> str:
+    """Where a later verification's record goes."""
+    folder = manifest_folder(backup.retention_class, backup.cluster)
+    return f"{folder}{backup.snapshot_id}.verified-{compact(checked_at)}-{level}.json"
+
+
+def id_of_manifest_key(key: str) -> str | None:
+    """The snapshot's id, if the key is a manifest's."""
+    match = _MANIFEST_NAME.fullmatch(key.rpartition("/")[2])
+    return match[1] if match else None
+
+
+def id_of_verification_key(key: str) -> str | None:
+    """The snapshot's id, if the key is a verification record's."""
+    match = _VERIFICATION_NAME.fullmatch(key.rpartition("/")[2])
+    return match[1] if match else None
+
+
+def encode(document: Manifest | Verification) -> bytes:
+    """The bytes of a manifest or a verification record: JSON a person can read."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def decode_manifest(content: bytes, key: str) -> Manifest:
+    """Reads a manifest. Raises SnapshotInvalid when it is damaged or belongs under another name."""
+    manifest = _decode(content, key, Manifest)
+    if manifest_key(manifest.retention_class, manifest.cluster, manifest.snapshot_id) != key:
+        raise SnapshotInvalid(f"the manifest at {key} names another snapshot, {manifest.snapshot_id}")
+    return manifest
+
+
+def decode_verification(content: bytes, key: str) -> Verification:
+    """Reads a verification record. Raises SnapshotInvalid when it is damaged."""
+    return _decode(content, key, Verification)
+
+
+def choose_class(backups: Sequence[Backup], requested_at: str, *, emergency: bool) -> RetentionClass:
+    """`monthly`, which has no expiry rule, whenever no verified monthly is younger than 31 days; else `hourly`."""
+    if emergency:
+        return "emergency"
+    now = parse_moment(requested_at)
+    young = (
+        backup
+        for backup in backups
+        if backup.manifest.retention_class == "monthly"
+        and backup.is_good
+        and now - parse_moment(backup.manifest.requested_at) < MONTHLY_AGE
+    )
+    return "hourly" if any(young) else "monthly"
+
+
+def newest_first(backups: Iterable[Backup]) -> list[Backup]:
+    """Sorted by the time of their request."""
+    return sorted(backups, key=lambda backup: backup.manifest.snapshot_id, reverse=True)
+
+
+def latest_good(backups: Iterable[Backup]) -> Backup | None:
+    """The newest backup that may be restored without a second thought."""
+    return next((backup for backup in newest_first(backups) if backup.is_good), None)
+
+
+def _decode(content: bytes, key: str, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SnapshotInvalid(f"{key} can not be read: {error}", hint="compare it with its older versions") from None

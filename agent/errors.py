@@ -1,0 +1,203 @@
+"""What can go wrong, each with a stable code, an exit code, whether a retry helps, and what to check next."""
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_REFUSED = 3
+EXIT_STILL_RUNNING = 4
+EXIT_NO_DAEMON = 5
+
+
+class AgentError(Exception):
+    """Base of every error this program raises on purpose.
+
+    `message` says what failed, on what and why; `hint` says what to check next. `code` is the stable slug
+    that logs, results and runbooks carry. Caught in the worker and at the command's edge only.
+    """
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = EXIT_FAILED
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class BadInput(AgentError):
+    """A wrong argument, request or parameter: the caller has to change it."""
+
+    code = "bad_input"
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(AgentError):
+    """The configuration does not hold together; the message lists every problem at once."""
+
+    code = "config_invalid"
+    exit_code = EXIT_USAGE
+
+
+class Refused(AgentError):
+    """A safety rule says no. `rule` names it; `hint` says what would make it safe."""
+
+    code = "refused"
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, message: str, *, rule: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.rule = rule
+
+
+class NoDaemon(AgentError):
+    """Nothing holds the daemon's lock, so nobody will run the request now."""
+
+    code = "no_daemon"
+    exit_code = EXIT_NO_DAEMON
+
+
+class StillRunning(AgentError):
+    """The wait ended before the operation did; the operation goes on."""
+
+    code = "still_running"
+    exit_code = EXIT_STILL_RUNNING
+
+
+class CommandFailed(AgentError):
+    """A child process ended with an error; `stderr_tail` is the part of its output that says why."""
+
+    code = "command_failed"
+
+    def __init__(self, message: str, *, returncode: int, stderr_tail: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.returncode = returncode
+        self.stderr_tail = stderr_tail
+
+
+class CommandMissing(AgentError):
+    """A program we need is not installed where we look for it."""
+
+    code = "command_missing"
+
+
+class CommandTimeout(AgentError):
+    """A child process was killed because its time was over."""
+
+    code = "command_timeout"
+    retryable = True
+
+
+class EtcdError(AgentError):
+    """etcd answered with an error that a retry does not cure."""
+
+    code = "etcd_error"
+
+
+class EtcdUnavailable(EtcdError):
+    """etcd did not answer, or has no leader for now: a later try may work."""
+
+    code = "etcd_unavailable"
+    retryable = True
+
+
+class EtcdOutcomeUnknown(EtcdError):
+    """The call ended by its time-out: it may or may not have happened. List again before anything else."""
+
+    code = "etcd_outcome_unknown"
+    retryable = True
+
+
+class EtcdAlreadyDone(EtcdError):
+    """etcd says that the wanted state is there already (a member that is gone, a learner that votes)."""
+
+    code = "etcd_already_done"
+
+
+class EtcdAnswerInvalid(EtcdError):
+    """etcdctl printed something that is not what its version prints for this command."""
+
+    code = "etcd_answer_invalid"
+
+
+class SnapshotInvalid(AgentError):
+    """A snapshot's bytes do not hold what they claim; it is never listed as a backup."""
+
+    code = "snapshot_invalid"
+
+
+class SnapshotNotFound(AgentError):
+    """No manifest matches what was asked for."""
+
+    code = "snapshot_not_found"
+
+
+class StoreError(AgentError):
+    """The store refused or lost a call, and a plain retry does not cure it."""
+
+    code = "store_error"
+
+
+class AwsRefused(AgentError):
+    """An AWS service answered with an error that a plain retry does not cure; `aws_code` is its code."""
+
+    code = "aws_refused"
+
+    def __init__(self, message: str, *, aws_code: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.aws_code = aws_code
+
+
+class AwsUnavailable(AgentError):
+    """An AWS service is overloaded or does not answer; a later try may work."""
+
+    code = "aws_unavailable"
+    retryable = True
+
+
+class NoSpace(AgentError):
+    """A file system is too full to go on safely."""
+
+    code = "no_space"
+    retryable = True
+
+
+class DeadlineExceeded(AgentError):
+    """The operation's time was over; its process group was killed."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class WorkerCrashed(AgentError):
+    """The operation's process ended without a result, three times."""
+
+    code = "worker_crashed"
+    retryable = True
+
+
+class KeyTaken(StoreError):
+    """Another writer's object lies under the key that we wanted to create."""
+
+    code = "store_key_taken"
+    retryable = True
+
+
+class Interrupted(AgentError):
+    """The service is stopping; the operation runs again after the next start."""
+
+    code = "interrupted"
+    retryable = True
+
+
+def exit_code_of(code: str) -> int:
+    """The exit code that belongs to an error code in a result; 1 for codes of other versions."""
+    kinds = [AgentError]
+    while kinds:
+        kind = kinds.pop()
+        if kind.code == code and kind is not AgentError:
+            return kind.exit_code
+        kinds.extend(kind.__subclasses__())
+    return EXIT_FAILED

@@ -1,0 +1,144 @@
+"""JSON log lines: one object a line, the trace of the context in each. The Lambdas ship this file too.
+
+The context is merged once, by a filter on the handler, so lines of libraries carry the trace as well and no
+call site passes an id. Files are appended to by several processes with one `write` a line, and rotated by
+rename and create: a writer that sees another inode under its path opens the new file.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+from agent import trace
+
+DEFAULT_EVENT = "log.message"
+LIBRARIES_AT_WARNING = ("boto3", "botocore", "urllib3", "watchdog", "s3transfer")
+ROTATED_FILES_KEPT = 5
+
+
+class ContextFilter(logging.Filter):
+    """Adds time, level, the process's own fields and the bound trace context to a record."""
+
+    def __init__(self, process_fields: Mapping[str, str]) -> None:
+        super().__init__()
+        self._process_fields = {name: value for name, value in process_fields.items() if value}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        fields = record.__dict__
+        fields["timestamp"] = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        fields["level"] = record.levelname
+        fields["logger"] = record.name
+        fields.setdefault("event", DEFAULT_EVENT)
+        for name, value in (self._process_fields | trace.current()).items():
+            fields.setdefault(name, value)
+        return True
+
+
+class LineFile(logging.Handler):
+    """Appends each record to a file by one write; follows a rotation that another process did."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._descriptor = _open_for_append(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._follow_rotation()
+            os.write(self._descriptor, (self.format(record) + "\n").encode())
+        except OSError:
+            self.handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        super().close()
+
+    def _follow_rotation(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
+                return
+        fresh = _open_for_append(self._path)
+        os.close(self._descriptor)
+        self._descriptor = fresh
+
+
+def configure(
+    *,
+    service: str,
+    version: str,
+    level: str = "INFO",
+    stream: TextIO | None = None,
+    stream_level: str = "DEBUG",
+    file: Path | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> None:
+    """Replaces the root logger's handlers by JSON ones: a stream (stderr by default) and, if given, a file.
+
+    `fields` are the process's own (cluster, instance_id, node). Raises OSError when the file cannot be opened.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stderr)]
+    handlers[0].setLevel(stream_level)
+    if file is not None:
+        handlers.append(LineFile(file))
+    process_fields = {"service": service, "version": version, **(fields or {})}
+    for handler in handlers:
+        handler.addFilter(ContextFilter(process_fields))
+        handler.setFormatter(_formatter())
+    _install(handlers, level)
+
+
+def emit(logger: logging.Logger, level: int, event: str, message: str, /, **fields: object) -> None:
+    """Logs one line with its stable dotted event name and the event's own fields."""
+    logger.log(level, message, extra={"event": event, **fields}, stacklevel=2)
+
+
+def rotate(path: Path, *, max_size_bytes: int, kept: int = ROTATED_FILES_KEPT) -> bool:
+    """Renames a full log file to `.1` (older ones move up, the oldest goes) and creates a new one.
+
+    Only one process, the daemon, may call this. Returns whether it rotated.
+    """
+    try:
+        if path.stat().st_size < max_size_bytes:
+            return False
+    except FileNotFoundError:
+        return False
+    for number in range(kept - 1, 0, -1):
+        with contextlib.suppress(FileNotFoundError):
+            numbered(path, number).rename(numbered(path, number + 1))
+    path.rename(numbered(path, 1))
+    os.close(_open_for_append(path))
+    return True
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The name of the n-th rotated file of `path`."""
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _formatter() -> JsonFormatter:
+    return JsonFormatter(["timestamp", "level", "logger", "message"], json_ensure_ascii=False)
+
+
+def _open_for_append(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _install(handlers: Sequence[logging.Handler], level: str) -> None:
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    for name in LIBRARIES_AT_WARNING:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,53 @@
+"""Reading a store: which backups there are. Only manifests count; a listing is complete or an error."""
+
+from collections.abc import Iterable
+
+from agent.domain import snapshot
+from agent.domain.snapshot import Backup, RetentionClass
+from agent.errors import SnapshotNotFound
+from agent.ports import Store
+
+
+def backups(store: Store, cluster: str, classes: Iterable[RetentionClass] = snapshot.RETENTION_CLASSES) -> list[Backup]:
+    """Every backup of a cluster, the newest first. Raises what the store raises, SnapshotInvalid on a damaged manifest."""
+    return snapshot.newest_first(
+        backup for retention_class in classes for backup in _of_class(store, cluster, retention_class)
+    )
+
+
+def find(store: Store, cluster: str, identifier: str) -> Backup | None:
+    """The backup of that id, in whatever class it is."""
+    for retention_class in snapshot.RETENTION_CLASSES:
+        keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
+        if snapshot.manifest_key(retention_class, cluster, identifier) in keys:
+            return _load(store, cluster, retention_class, identifier, keys)
+    return None
+
+
+def resolve(store: Store, cluster: str, wanted: str) -> Backup:
+    """The backup that a person means: an id, or `latest` for the newest good one. Raises SnapshotNotFound."""
+    found = snapshot.latest_good(backups(store, cluster)) if wanted == "latest" else find(store, cluster, wanted)
+    if found is None:
+        what = "no good snapshot" if wanted == "latest" else f"no snapshot {wanted}"
+        raise SnapshotNotFound(
+            f"{what} of cluster {cluster!r} in {store.describe()}",
+            hint="`etcd-agent snapshot list` shows what there is",
+        )
+    return found
+
+
+def _of_class(store: Store, cluster: str, retention_class: RetentionClass) -> list[Backup]:
+    keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
+    identifiers = [identifier for key in keys if (identifier := snapshot.id_of_manifest_key(key))]
+    return [_load(store, cluster, retention_class, identifier, keys) for identifier in identifiers]
+
+
+def _load(store: Store, cluster: str, retention_class: RetentionClass, identifier: str, keys: Iterable[str]) -> Backup:
+    key = snapshot.manifest_key(retention_class, cluster, identifier)
+    manifest = snapshot.decode_manifest(store.read(key), key)
+    records = [
+        snapshot.decode_verification(store.read(other), other)
+        for other in keys
+        if snapshot.id_of_verification_key(other) == identifier
+    ]
+    return Backup(manifest, tuple(records))

@@ -1,0 +1,49 @@
+"""zstd as streams of chunks; the standard library's own from Python 3.14 on."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from agent.errors import SnapshotInvalid
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CHUNK_BYTES = 1024 * 1024
+LEVEL = 1
+
+
+def compressed(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    """A file's content as a zstd stream; `on_bytes` is told how many raw bytes were read."""
+    parameters = zstd.CompressionParameter
+    compressor = zstd.ZstdCompressor(options={parameters.compression_level: LEVEL, parameters.checksum_flag: 1})
+    done_bytes = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            done_bytes += len(chunk)
+            on_bytes(done_bytes)
+            if packed := compressor.compress(chunk):
+                yield packed
+    yield compressor.flush()
+
+
+def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The raw bytes of a zstd stream of one frame. Raises SnapshotInvalid when it is damaged, cut or has a tail."""
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        for packed in chunks:
+            if decompressor.eof:
+                raise SnapshotInvalid("the compressed stream goes on after its end")
+            chunk = packed
+            while chunk or not decompressor.needs_input:
+                if raw := decompressor.decompress(chunk, CHUNK_BYTES):
+                    yield raw
+                chunk = b""
+                if decompressor.eof:
+                    break
+    except zstd.ZstdError as error:
+        raise SnapshotInvalid(f"the compressed stream is damaged: {error}") from None
+    if not decompressor.eof or decompressor.unused_data:
+        raise SnapshotInvalid("the compressed stream is cut short or has a tail that does not belong to it")

@@ -1,0 +1,80 @@
+"""What attempts that were killed left behind: snapshot files on disk and uploads in the store.
+
+The backup slot runs one operation at a time, so whatever another folder below `work/` holds is nobody's.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.errors import AgentError
+from agent.logs import emit
+from agent.ports import Store
+
+JOURNAL_NAME = "upload.json"
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The upload of one attempt, on disk before its first part."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL_NAME
+
+    def begin(self, key: str, upload_id: str) -> None:
+        """Remembers an upload."""
+        self._path.write_text(json.dumps({"key": key, "upload_id": upload_id}))
+
+    def clear(self) -> None:
+        """Forgets it: it was completed, confirmed or aborted."""
+        self._path.unlink(missing_ok=True)
+
+
+def remove_files(work_root: Path, own: Path) -> None:
+    """Frees the disk of what killed attempts wrote; their journals stay for `abandon_uploads`."""
+    for folder in _attempt_folders(work_root, own):
+        for path in folder.iterdir():
+            if path.name != JOURNAL_NAME:
+                path.unlink()
+        _remove_if_empty(folder)
+
+
+def abandon_uploads(work_root: Path, own: Path, store: Store) -> None:
+    """Aborts the uploads of killed attempts; one that can not be aborted now is kept for the next time."""
+    for folder in _attempt_folders(work_root, own):
+        path = folder / JOURNAL_NAME
+        try:
+            journal = json.loads(path.read_text())
+            store.abandon(str(journal["key"]), str(journal["upload_id"]))
+        except AgentError as error:
+            emit(log, logging.WARNING, "upload.left", f"an upload of a killed attempt stays for now: {error}")
+            continue
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            pass  # killed while it wrote the journal, so before the first part
+        else:
+            emit(log, logging.INFO, "upload.abandoned", "aborted the upload of a killed attempt", key=journal["key"])
+        path.unlink(missing_ok=True)
+        _remove_if_empty(folder)
+
+
+def remove_attempt(folder: Path) -> None:
+    """Removes an attempt's folder, and its operation's when that was the last."""
+    if not (folder / JOURNAL_NAME).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
+def _attempt_folders(work_root: Path, own: Path) -> Iterator[Path]:
+    for operation in work_root.iterdir():
+        if operation.is_dir():
+            yield from (folder for folder in list(operation.iterdir()) if folder.is_dir() and folder != own)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()

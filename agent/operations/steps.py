@@ -1,0 +1,93 @@
+"""Named steps: each has its span, its two log lines, its time, and shows in the progress file."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent import trace
+from agent.domain.request import Request, Status, StepResult
+from agent.errors import AgentError, DeadlineExceeded, Refused
+from agent.logs import emit
+
+PROGRESS_INTERVAL_S = 0.25
+log = logging.getLogger(__name__)
+
+
+class Steps:
+    """Runs and remembers the steps of one attempt. `report` receives the progress, at most four times a second."""
+
+    def __init__(self, report: Callable[[Mapping[str, Any]], None]) -> None:
+        self._report = report
+        self._reported_at = 0.0
+        self._name = ""
+        self.results: list[StepResult] = []
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A step: logged when it starts and when it ends, however it ends."""
+        started = time.monotonic()
+        self._name = name
+        with trace.span(step=name):
+            emit(log, logging.INFO, "step.started", f"{name} started")
+            self.progress()
+            try:
+                yield
+            except BaseException as error:
+                self._end(name, "refused" if isinstance(error, Refused) else "failed", started, error)
+                raise
+            self._end(name, "succeeded", started)
+
+    def progress(self, done_bytes: int = 0, total_bytes: int = 0) -> None:
+        """Tells onlookers how far the current step is; bytes 0 means that only its name is known."""
+        now = time.monotonic()
+        if done_bytes and now - self._reported_at < PROGRESS_INTERVAL_S:
+            return
+        self._reported_at = now
+        progress: dict[str, Any] = {"step": self._name, "bytes": done_bytes}
+        if total_bytes:
+            progress |= {"total_bytes": total_bytes, "percent": min(100, 100 * done_bytes // total_bytes)}
+        self._report(progress)
+
+    def _end(self, name: str, status: Status, started: float, error: BaseException | None = None) -> None:
+        duration_ms = round((time.monotonic() - started) * 1000)
+        self.results.append(StepResult(name, status, duration_ms))
+        fields: dict[str, object] = {"duration_ms": duration_ms, "status": status}
+        if error is None:
+            emit(log, logging.INFO, "step.finished", f"{name} took {duration_ms} ms", **fields)
+            return
+        if isinstance(error, AgentError):
+            fields |= {"error_code": error.code, "error_message": error.message, "error_hint": error.hint}
+        emit(log, logging.ERROR, "step.failed", f"{name} {status}: {error or type(error).__name__}", **fields)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a request: what is asked, who asks, where to work, and the time left (boot clock)."""
+
+    request: Request
+    attempt: int
+    work_root: Path
+    cluster: str
+    node: str
+    instance_id: str
+    agent_version: str
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    time_left_s: Callable[[], float] = lambda: 3600.0
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this attempt alone."""
+        return self.work_root / self.request.op_id / str(self.attempt)
+
+    def require_time(self) -> float:
+        """The seconds left. Raises DeadlineExceeded."""
+        left_s = self.time_left_s()
+        if left_s <= 0:
+            raise DeadlineExceeded(
+                f"operation {self.request.op_id} ran out of its time", hint="raise snapshot.timeout_s or --timeout"
+            )
+        return left_s

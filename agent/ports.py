@@ -1,0 +1,105 @@
+"""What operations ask of the outside: protocols that a real adapter and a test's fake, or two adapters, implement."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from agent.domain.cluster import Alarm, EndpointStatus, Member
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """What the status tool reads in a snapshot file."""
+
+    hash: int
+    revision: int
+    total_key: int
+    total_size_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object that the store confirmed. `stored` is `unavailable` where it can not prove integrity."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    version_id: str
+    stored: Literal["passed", "unavailable"]
+
+
+class Etcd(Protocol):
+    """The cluster as seen through the local member's endpoint."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    def status(self) -> EndpointStatus: ...
+
+    def members(self) -> Sequence[Member]: ...
+
+    def alarms(self) -> Sequence[Alarm]: ...
+
+    def linearizable_revision(self, endpoint: str | None = None) -> int:
+        """The newest committed revision, read through that endpoint (the local one by default)."""
+        ...
+
+    def count_keys(self, revision: int) -> int | None:
+        """How many keys live at a revision; None where it is compacted."""
+        ...
+
+    def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None: ...
+
+
+class SnapshotTool(Protocol):
+    """etcdutl, or etcdctl where it still reads snapshot files."""
+
+    def describe(self) -> str:
+        """Name and version."""
+        ...
+
+    def status(self, path: Path) -> SnapshotFile: ...
+
+
+class UploadJournal(Protocol):
+    """Remembers an upload before it starts, so that the next attempt can abort what a crash left."""
+
+    def begin(self, key: str, upload_id: str) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Store(Protocol):
+    """Objects by key below a prefix. There is no way to overwrite one."""
+
+    def describe(self) -> str:
+        """Where this is, for people."""
+        ...
+
+    def put(
+        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
+    ) -> StoredObject:
+        """Stores a stream whole or not at all. Raises KeyTaken when another writer has the key."""
+        ...
+
+    def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
+        """Stores a small object; False when the key exists with other content, True also when it is the same."""
+        ...
+
+    def keys(self, folder: str) -> list[str]:
+        """Every key below a folder. Raises rather than return an incomplete listing."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """A small object, whole. Raises SnapshotNotFound."""
+        ...
+
+    def open(self, key: str, version_id: str = "") -> AbstractContextManager[Iterator[bytes]]:
+        """An object as a stream of chunks. Raises SnapshotNotFound."""
+        ...
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """Removes what an attempt left unfinished under a key; no error when nothing is left."""
+        ...

@@ -1,0 +1,1 @@
+"""Tests of etcd-agent and the sandbox they run in."""
