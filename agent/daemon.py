@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.adapters import process, spool
-from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
 from agent.adapters.systemd import Notifier
 from agent.errors import AgentError
@@ -45,7 +44,7 @@ class Daemon:
         rotate_log: Callable[[], object],
     ) -> None:  # fmt: skip
         self._spool = spool_
-        self._lock = Lock(lock_path)
+        self._lock = spool.lock_at(lock_path)
         self._intake = intake
         self._notifier = notifier
         self._timing = timing

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from agent import trace
 from agent.adapters import process
-from agent.adapters.files import Lock
-from agent.adapters.spool import SUFFIX, Spool
+from agent.adapters.spool import SUFFIX, Spool, lock_at
 from agent.domain.request import (
     MOST_ATTEMPTS,
     OPERATIONS,
@@ -187,7 +186,7 @@ class Intake:
 
     def _settle(self, op_id: str) -> None:
         """Decides what becomes of an operation in `running/` that has no worker of ours."""
-        lock = Lock(self._locks / op_id)
+        lock = lock_at(self._locks / op_id)
         try:
             record = self._spool.read("running", op_id)
             slot = OPERATIONS[record.request.operation].slot

@@ -64,7 +64,7 @@ class LineFile(logging.Handler):
 
     def _follow_rotation(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
+            if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                 return
         fresh = _open_for_append(self._path)
         os.close(self._descriptor)

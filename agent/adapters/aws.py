@@ -1,7 +1,7 @@
 """The one client factory for AWS: the only importer of boto3 in the agent, and only when a client is made."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from agent import __version__, trace
@@ -36,7 +36,7 @@ class AwsClient:
             answer: Mapping[str, Any] = getattr(self._made, operation)(**arguments)
         return answer
 
-    def chunks(self, body: Any, size_bytes: int) -> Iterator[bytes]:
+    def chunks(self, body: Any, size_bytes: int) -> Generator[bytes]:
         """A streaming body in chunks. Raises AwsUnavailable when the stream breaks."""
         with contextlib.closing(body), _translated("reading the stream"):
             yield from body.iter_chunks(size_bytes)

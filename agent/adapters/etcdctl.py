@@ -153,13 +153,13 @@ class Etcdctl:
 
     def linearizable_revision(self, endpoint: str | None = None) -> int:
         """The revision that a linearizable read through the endpoint reports."""
-        answer = self._json(["get", READ_PROBE_KEY, "--keys-only", "--consistency=l"], _Range, endpoint)
+        answer: _Range = self._json(["get", READ_PROBE_KEY, "--keys-only", "--consistency=l"], _Range, endpoint)
         return answer.header.revision
 
     def count_keys(self, revision: int) -> int | None:
         """How many keys live at a revision; None where it is compacted."""
         try:
-            answer = self._json(["get", "", "--prefix", "--count-only", f"--rev={revision}"], _Range)
+            answer: _Range = self._json(["get", "", "--prefix", "--count-only", f"--rev={revision}"], _Range)
         except EtcdError as error:
             if "required revision has been compacted" in error.message:
                 return None
@@ -269,7 +269,7 @@ def explain(stderr: str) -> str:
 
 def _last_error_line(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
-    errors = [line for line in lines if line.startswith("Error:") or line.startswith("Failed")]
+    errors = [line for line in lines if line.startswith(("Error:", "Failed"))]
     return (errors or lines or [""])[-1].removeprefix("Error: ")[:500]
 
 

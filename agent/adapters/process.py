@@ -146,11 +146,11 @@ def end_attempt(identity: str, op_id: str) -> None:
 
 def group_processes(group: int, op_id: str) -> list[int]:
     """The living processes of a group that carry the op id; zombies do not count."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and _group_if_alive(entry.name) == group and _carries(entry.name, op_id):
-            found.append(int(entry.name))
-    return found
+    return [
+        int(entry.name)
+        for entry in os.scandir("/proc")
+        if entry.name.isdigit() and _group_if_alive(entry.name) == group and _carries(entry.name, op_id)
+    ]
 
 
 def kill_group(group: int, op_id: str) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ class Client(Protocol):
 
     def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]: ...
 
-    def chunks(self, body: Any, size_bytes: int) -> Iterator[bytes]: ...
+    def chunks(self, body: Any, size_bytes: int) -> Generator[bytes]: ...
 
 
 class S3Store:
@@ -166,8 +166,9 @@ class S3Store:
     def _confirm(self, key: str, size_bytes: int, checksum: str, can: Mapping[str, bool]) -> Any:
         head = self._head(key)
         if head is None or head["ContentLength"] != size_bytes:
+            found = "nothing" if head is None else f"{head['ContentLength']} bytes"
             raise StoreError(
-                f"s3://{self._config.bucket}/{key} has {head and head['ContentLength']} bytes after the upload of {size_bytes}",
+                f"s3://{self._config.bucket}/{key} has {found} after the upload of {size_bytes} bytes",
                 hint="something between this node and the bucket alters data: check proxies and the store itself",
             )
         echoed = head.get("ChecksumSHA256")

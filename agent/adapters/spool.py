@@ -167,7 +167,7 @@ class Spool:
         return removed
 
     def sweep_unfinished_writes(self) -> None:
-        """Removes the temporary files that killed writers left; for the daemon's start, when nobody writes but `submit`."""
+        """Removes temporary files of killed writers; for the daemon's start, when nobody writes but `submit`."""
         for state in ("running", "waiting", *ENDS, "rejected", "progress"):
             for entry in os.scandir(self.folder / state):
                 if files.is_temporary(entry.name):
@@ -195,6 +195,11 @@ def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
     finally:
         observer.stop()
         observer.join()
+
+
+def lock_at(path: Path) -> files.Lock:
+    """The lock of an operation, or of the daemon."""
+    return files.Lock(path)
 
 
 def become_owner(folder: Path) -> None:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader went away; nothing is left to flush
+        sys.stdout = None  # the reader went away; nothing is left to flush
         return EXIT_FAILED
     except PermissionError as error:
         return _told(f"{error.filename}: permission denied", "run it as root, by sudo", EXIT_FAILED)

@@ -72,10 +72,12 @@ def hand_over(node: Node, request: Request) -> int:
     """Puts the request into the spool, or joins what is known under its op id. Returns the generation to wait for."""
     while True:
         found = node.spool.find(request.op_id)
-        record = Record(request) if found is None else _next_generation(found, request)
-        if record is None:
-            assert found is not None
+        if found is None:
+            record = Record(request)
+        elif (again := _next_generation(found, request)) is None:
             return found.record.generation
+        else:
+            record = again
         if node.spool.submit(record):
             emit(log, logging.INFO, "request.submitted", f"submitted {request.operation} {request.op_id}",
                  generation=record.generation, source=request.source)  # fmt: skip

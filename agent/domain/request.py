@@ -1,4 +1,4 @@
-"""What may be asked of an agent, and the record that a request becomes: one file, moving through the spool's folders."""
+"""What may be asked of an agent, and the record that a request becomes: one file that moves through the spool."""
 
 import re
 from collections.abc import Container, Mapping

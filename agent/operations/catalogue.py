@@ -9,7 +9,7 @@ from agent.ports import Store
 
 
 def backups(store: Store, cluster: str, classes: Iterable[RetentionClass] = snapshot.RETENTION_CLASSES) -> list[Backup]:
-    """Every backup of a cluster, the newest first. Raises what the store raises, SnapshotInvalid on a damaged manifest."""
+    """Every backup of a cluster, the newest first. Raises the store's errors, SnapshotInvalid on a damaged manifest."""
     return snapshot.newest_first(
         backup for retention_class in classes for backup in _of_class(store, cluster, retention_class)
     )

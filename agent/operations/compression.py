@@ -34,16 +34,20 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     decompressor = zstd.ZstdDecompressor()
     try:
         for packed in chunks:
-            if decompressor.eof:
+            if _ended(decompressor):
                 raise SnapshotInvalid("the compressed stream goes on after its end")
             chunk = packed
             while chunk or not decompressor.needs_input:
                 if raw := decompressor.decompress(chunk, CHUNK_BYTES):
                     yield raw
                 chunk = b""
-                if decompressor.eof:
+                if _ended(decompressor):
                     break
     except zstd.ZstdError as error:
         raise SnapshotInvalid(f"the compressed stream is damaged: {error}") from None
     if not decompressor.eof or decompressor.unused_data:
         raise SnapshotInvalid("the compressed stream is cut short or has a tail that does not belong to it")
+
+
+def _ended(decompressor: zstd.ZstdDecompressor) -> bool:
+    return decompressor.eof

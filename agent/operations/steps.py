@@ -61,7 +61,7 @@ class Steps:
             return
         if isinstance(error, AgentError):
             fields |= {"error_code": error.code, "error_message": error.message, "error_hint": error.hint}
-        emit(log, logging.ERROR, "step.failed", f"{name} {status}: {error or type(error).__name__}", **fields)
+        emit(log, logging.ERROR, "step.failed", f"{name} {status}: {str(error) or type(error).__name__}", **fields)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Verifying what a store holds: download, checksums, trailer, structure; the outcome is a record beside the manifest."""
+"""Verifying what a store holds: download, checksums, trailer, structure; the outcome is a record of its own."""
 
 import hashlib
 import logging

@@ -1,0 +1,31 @@
+# Every target sets up what it needs; `make help` lists them.
+MAKEFLAGS += --no-print-directory
+PYTHON_OF_VENV := .venv/bin/python
+BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: check clean etcd fix help test venv
+
+check: venv ## Lint, format, types
+	$(PYTHON_OF_VENV) -m ruff check
+	$(PYTHON_OF_VENV) -m ruff format --check
+	$(PYTHON_OF_VENV) -m mypy
+
+clean: ## Remove what the other targets made, the cache of fetched programs too
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+etcd: ## Fetch the etcd versions that Debian has into the cache, without installing them
+	@$(BOOTSTRAP) tests/setup/etcd.py
+
+fix: venv ## Format, and mend what the linter can
+	$(PYTHON_OF_VENV) -m ruff check --fix
+	$(PYTHON_OF_VENV) -m ruff format
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: venv etcd ## All tests; ARGS="-k name" for some
+	$(PYTHON_OF_VENV) -m pytest $(ARGS)
+
+venv: ## Make .venv with the exact versions of constraints.txt
+	@$(BOOTSTRAP) tests/setup/venv.py
