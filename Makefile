@@ -4,7 +4,7 @@ PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: check clean etcd fix help test venv
+.PHONY: check clean etcd fix help test tools venv
 
 check: venv ## Lint, format, types
 	$(PYTHON_OF_VENV) -m ruff check
@@ -26,6 +26,9 @@ help: ## This list
 
 test: venv etcd ## All tests; ARGS="-k name" for some
 	$(PYTHON_OF_VENV) -m pytest $(ARGS)
+
+tools: ## Build what only comes as source: the S3 server versitygw (needs Go)
+	@$(BOOTSTRAP) tests/setup/tools.py
 
 venv: ## Make .venv with the exact versions of constraints.txt
 	@$(BOOTSTRAP) tests/setup/venv.py

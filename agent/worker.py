@@ -5,7 +5,6 @@ The only place besides the command's edge that catches every error: whatever hap
 
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from agent.adapters.spool import Spool
 from agent.domain.request import ErrorResult, Record, Result, Status, format_moment
 from agent.errors import AgentError, Interrupted, Refused
 from agent.logs import emit
+from agent.operations import leftovers
 from agent.operations.steps import Job, Steps
 
 EXIT_DONE = 0
@@ -82,7 +82,7 @@ class Worker:
             emit(
                 log, logging.WARNING, "operation.interrupted", "the service stops; this runs again after its next start"
             )
-            shutil.rmtree(job.folder, ignore_errors=True)
+            leftovers.remove_attempt(job.folder)
             return EXIT_INTERRUPTED
         except AgentError as failure:
             status = "refused" if isinstance(failure, Refused) else "failed"
@@ -94,6 +94,7 @@ class Worker:
                 INTERNAL_ERROR, f"{type(failure).__name__}: {failure}", "report this with the log lines"
             )
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is decided is written down whole
+        leftovers.remove_attempt(job.folder)
         self._finish(record, status, steps, started_at, output, error)
         return EXIT_DONE
 

@@ -50,6 +50,7 @@ RETRYABLE = (
     "unexpected eof",
 )
 UNKNOWN_OUTCOME = ("context deadline exceeded", "deadlineexceeded")
+_COUNT = re.compile(r'^"Count" : (\d+)$', re.MULTILINE)
 _CAUSE = re.compile(r'(?:transport: |last connection error: |desc = )+\\*"?([^"\\]+)')
 
 
@@ -99,7 +100,6 @@ class _Alarms(msgspec.Struct):
 
 class _Range(msgspec.Struct):
     header: _Header
-    count: int = 0
 
 
 class Etcdctl:
@@ -159,12 +159,16 @@ class Etcdctl:
     def count_keys(self, revision: int) -> int | None:
         """How many keys live at a revision; None where it is compacted."""
         try:
-            answer: _Range = self._json(["get", "", "--prefix", "--count-only", f"--rev={revision}"], _Range)
+            # etcdctl refuses --count-only with any format but this one.
+            arguments = ["get", "", "--prefix", "--count-only", f"--rev={max(revision, 1)}", "-w", "fields"]
+            completed = self._run(arguments, timeout_s=self._config.call_timeout_s)
         except EtcdError as error:
             if "required revision has been compacted" in error.message:
                 return None
             raise
-        return answer.count
+        if (match := _COUNT.search(completed.stdout)) is None:
+            raise EtcdAnswerInvalid(f"`etcdctl get --count-only` printed {completed.stdout[:100]!r}")
+        return int(match[1])
 
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None:
         """Writes the local member's snapshot to `path` by way of `path.part`, which is gone when this raises.
@@ -247,7 +251,8 @@ def classify(what: str, endpoint: str, returncode: int, stderr: str) -> EtcdErro
     lowered = f"{reason}\n{_last_error_line(stderr)}".lower()
     message = f"`etcdctl {what}` on {endpoint} failed (exit {returncode}): {reason}"
     if returncode == EXIT_BAD_ARGUMENTS:
-        return BadInput(message, hint="check etcd.ca_cert, etcd.cert, etcd.key and that they can be read")
+        hint = "check etcd.ca_cert, etcd.cert, etcd.key and that they can be read" if "open " in lowered else ""
+        return BadInput(message, hint=hint or "is etcdctl's version 3.4 to 3.7? see `etcdctl version`")
     if "tls:" in lowered or "x509:" in lowered or "certificate" in lowered:
         return EtcdError(message, hint="etcd.ca_cert, etcd.cert and etcd.key must belong to this cluster and be valid")
     if any(text in lowered for text in RETRYABLE):

@@ -18,6 +18,7 @@ from agent.operations import catalogue, compression, inspection, leftovers
 from agent.operations.steps import Job, Steps
 from agent.ports import Etcd, SnapshotFile, SnapshotTool, Store, StoredObject
 
+FIRST_REVISION = 1  # of an etcd that nobody wrote to; its file holds no revision at all
 log = logging.getLogger(__name__)
 
 
@@ -103,7 +104,7 @@ def verify(path: Path, ports: SnapshotPorts, source: Source, *, emergency: bool)
     trailer_at = _now()
     content = ports.tool.status(path)
     structure_at = _now()
-    if content.revision < source.least_revision:
+    if max(content.revision, FIRST_REVISION) < source.least_revision:
         raise SnapshotInvalid(
             f"the snapshot ends at revision {content.revision}, before revision {source.least_revision} "
             "that another voter had already confirmed",

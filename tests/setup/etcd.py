@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import debian
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.setup import debian
 
 # version -> (Debian suite, packages); 3.4 has no etcdutl of its own
 DEBIAN = {

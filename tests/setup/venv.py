@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import debian
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.setup import debian
 
 PROJECT = Path(__file__).resolve().parents[2]
 VENV = PROJECT / ".venv"
