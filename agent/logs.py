@@ -53,16 +53,20 @@ class LineFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._follow_rotation()
-            os.write(self._descriptor, (self.format(record) + "\n").encode())
-        except OSError:
+            os.write(self._descriptor, (self.format(record) + "\n").encode(errors="backslashreplace"))
+        except Exception:  # noqa: BLE001 - whatever a line holds, logging must not be what stops an operation
             self.handleError(record)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:  # closed twice, the number may be somebody else's file by now
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         super().close()
 
     def _follow_rotation(self) -> None:
+        if self._descriptor < 0:
+            raise ValueError(f"{self._path} was closed")
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                 return
