@@ -49,11 +49,14 @@ class LineFile(logging.Handler):
         super().__init__()
         self._path = path
         self._descriptor = _open_for_append(path)
+        self._separator = b""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._follow_rotation()
-            os.write(self._descriptor, (self.format(record) + "\n").encode(errors="backslashreplace"))
+            content = self._separator + (self.format(record) + "\n").encode(errors="backslashreplace")
+            # What a full disk cut off must not swallow the line that follows it.
+            self._separator = b"" if os.write(self._descriptor, content) == len(content) else b"\n"
         except Exception:  # noqa: BLE001 - whatever a line holds, logging must not be what stops an operation
             self.handleError(record)
 
@@ -73,6 +76,7 @@ class LineFile(logging.Handler):
         fresh = _open_for_append(self._path)
         os.close(self._descriptor)
         self._descriptor = fresh
+        self._separator = b""
 
 
 def configure(

@@ -4,7 +4,9 @@ import io
 import json
 import logging
 import os
+import resource
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,21 +144,29 @@ def test_a_file_that_is_not_full_or_not_there_stays(tmp_path: Path) -> None:
 def test_no_line_is_lost_or_cut_while_another_rotates(tmp_path: Path) -> None:
     path = tmp_path / "agent.jsonl"
     configure(io.StringIO(), path)
+    written: list[str] = []
+    enough = threading.Event()
 
     def write(number: int) -> None:
-        for count in range(300):
+        count = 0
+        while not enough.is_set():
             log.info("%s-%s", number, count)
+            written.append(f"{number}-{count}")
+            count += 1
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
     for writer in writers:
         writer.start()
-    rotations = 0
-    while any(writer.is_alive() for writer in writers):
-        rotations += logs.rotate(path, max_size_bytes=2_000, kept=1000)
+    rotations, ends_at = 0, time.monotonic() + 20
+    while rotations < 10 and time.monotonic() < ends_at:
+        rotations += logs.rotate(path, max_size_bytes=1_000, kept=20)
+    enough.set()
+    for writer in writers:
+        writer.join()
     files = [path, *(logs.numbered(path, number) for number in range(1, rotations + 1))]
     messages = [line["message"] for file in files for line in lines(file.read_text())]
-    assert rotations > 3
-    assert sorted(messages) == sorted(f"{number}-{count}" for number in range(3) for count in range(300))
+    assert rotations == 10
+    assert sorted(messages) == sorted(written)
 
 
 def test_a_full_disk_costs_lines_but_never_raises_and_garbles_no_later_one(
@@ -171,6 +181,27 @@ def test_a_full_disk_costs_lines_but_never_raises_and_garbles_no_later_one(
     log.info("kept")
     assert [line["message"] for line in lines(path.read_text())] == ["kept"]
     assert "No space left" in capsys.readouterr().err
+
+
+def test_a_line_that_a_full_disk_cut_does_not_swallow_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files cuts a write off, as the end of a disk does."""
+    path = tmp_path / "agent.jsonl"
+    configure(io.StringIO(), path)
+    log.info("whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        log.info("cut")
+        log.info("lost")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.info("whole again")
+    whole, cut, again = path.read_text().splitlines()
+    assert len(cut) == 10
+    assert [json.loads(line)["message"] for line in (whole, again)] == ["whole", "whole again"]
+    assert "File too large" in capsys.readouterr().err
 
 
 def test_a_closed_file_closes_nobody_elses_descriptor(tmp_path: Path) -> None:
