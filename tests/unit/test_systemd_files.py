@@ -1,0 +1,184 @@
+"""What a node gets besides the program: unit, user, folders, example configuration, log shipping."""
+
+import configparser
+import io
+import json
+import logging
+import shutil
+import subprocess
+import tomllib
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from agent import config, daemon, logs
+from agent.adapters import process
+from agent.adapters.spool import FOLDERS
+
+SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
+UNIT = SYSTEMD / "etcd-agent.service"
+PROGRAM = "/opt/etcd-agent/bin/etcd-agent"
+# What the unit refers to; systemd-analyze looks for it below the given root alone.
+TARGETS = ("basic", "multi-user", "network", "shutdown", "sysinit")
+MOST_EXPOSURE_TENTHS = 15
+CLOUDWATCH_RETENTIONS_DAYS = {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653}
+
+
+def tool(name: str) -> str:
+    """The path of a tool of systemd; skips the test where it is not installed."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{name} is missing: install the package systemd")
+    return found
+
+
+def run(*argv: str | Path) -> str:
+    """What a tool printed. Fails the test when the tool does."""
+    completed = subprocess.run(argv, capture_output=True, text=True, check=False)
+    printed = completed.stdout + completed.stderr
+    assert completed.returncode == 0, f"{argv} ended with {completed.returncode}: {printed}"
+    return printed
+
+
+def unit() -> configparser.RawConfigParser:
+    """The unit's settings; of a repeated one the last value."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(UNIT)
+    return parser
+
+
+def seconds(text: str) -> int:
+    assert text.endswith("s"), f"{text!r} has no unit"
+    return int(text[:-1])
+
+
+def node_root(tmp_path: Path) -> Path:
+    """A root folder as an installed node has it: program, unit, user, and the targets it names."""
+    units = tmp_path / "etc/systemd/system"
+    program = tmp_path / PROGRAM.lstrip("/")
+    for folder in (units, program.parent, tmp_path / "usr/lib/systemd/system"):
+        folder.mkdir(parents=True)
+    shutil.copy(UNIT, units)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for name in TARGETS:
+        (tmp_path / f"usr/lib/systemd/system/{name}.target").write_text(f"[Unit]\nDescription={name}\n")
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\netcd-agent:x:990:990::/:/usr/sbin/nologin\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\netcd-agent:x:990:\n")
+    return tmp_path
+
+
+def test_the_unit_is_right_in_systemds_eyes(tmp_path: Path) -> None:
+    assert run(tool("systemd-analyze"), "verify", f"--root={node_root(tmp_path)}", UNIT.name) == ""
+
+
+def test_the_unit_exposes_little() -> None:
+    analyze = tool("systemd-analyze")
+    rows = json.loads(run(analyze, "security", "--offline=true", "--json=short", UNIT))
+    for row in rows:
+        if row["exposure"] not in (None, "0.0", ""):
+            print(f"{row['exposure']}  {row['name']}: {row['description']}")
+    threshold = f"--threshold={MOST_EXPOSURE_TENTHS}"
+    print(run(analyze, "security", "--offline=true", threshold, UNIT).splitlines()[-1])
+
+
+def test_the_unit_starts_the_installed_program_as_its_user_with_one_capability() -> None:
+    service = unit()["Service"]
+    assert service["ExecStart"] == f"{PROGRAM} run"
+    assert service["User"] == "etcd-agent"
+    assert service["Type"] == "notify"
+    assert service["AmbientCapabilities"] == service["CapabilityBoundingSet"] == "CAP_DAC_READ_SEARCH"
+
+
+def test_the_unit_owns_the_folders_that_the_program_uses() -> None:
+    service, paths = unit()["Service"], config.Paths(Path("/"))
+    for setting, folder in (
+        ("StateDirectory", paths.state),
+        ("LogsDirectory", paths.log_folder),
+        ("RuntimeDirectory", paths.daemon_lock.parent),
+        ("ConfigurationDirectory", paths.config_file.parent),
+    ):
+        assert service[setting] == folder.name
+
+
+def test_the_unit_waits_longer_than_the_daemon_needs_to_stop() -> None:
+    service, needed_s = unit()["Service"], config.DaemonConfig().stop_timeout_s + daemon.CLEAN_UP_S
+    assert service["KillMode"] == "mixed"
+    assert seconds(service["TimeoutStopSec"]) > needed_s + process.GROUP_END_S
+
+
+def test_the_watchdog_allows_what_the_daemon_may_take_for_one_cycle() -> None:
+    assert seconds(unit()["Service"]["WatchdogSec"]) > 3 * process.GROUP_END_S
+
+
+def test_sysusers_makes_the_user(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    run(tool("systemd-sysusers"), f"--root={tmp_path}", SYSTEMD / "etcd-agent.sysusers.conf")
+    user = (tmp_path / "etc/passwd").read_text()
+    assert user.startswith("etcd-agent:x:")
+    assert user.endswith(":/var/lib/etcd-agent:/usr/sbin/nologin\n")
+
+
+def test_tmpfiles_makes_the_folders(tmp_path: Path) -> None:
+    own = tmp_path / "own.conf"
+    lines = (SYSTEMD / "etcd-agent.tmpfiles.conf").read_text()
+    own.write_text(lines.replace("etcd-agent etcd-agent -", "-          -          -"))
+    root = tmp_path / "root"
+    root.mkdir()
+    run(tool("systemd-tmpfiles"), f"--root={root}", "--create", own)
+    paths = config.Paths(root)
+    expected = {paths.spool / name for name in FOLDERS} | {paths.locks, paths.work, paths.snapshots, paths.log_folder}
+    assert {folder for folder in expected if not folder.is_dir()} == set()
+    assert {folder.stat().st_mode & 0o777 for folder in (paths.work, paths.snapshots)} == {0o700}
+    assert {folder.stat().st_mode & 0o777 for folder in (paths.spool, *paths.spool.iterdir())} == {0o750}
+
+
+def uncommented() -> str:
+    """The example with every `#key = value` line in force; prose has a blank after the `#`."""
+    lines = (SYSTEMD / "config.toml").read_text().splitlines()
+    return "\n".join(
+        line[1:] if line.startswith("#") and not line.startswith(("# ", "#\n")) else line for line in lines
+    )
+
+
+def test_the_example_configuration_sets_nothing_by_itself() -> None:
+    tables = tomllib.loads((SYSTEMD / "config.toml").read_text())
+    assert {name: table for name, table in tables.items() if table} == {}
+
+
+def test_the_example_configuration_has_every_key_at_its_default(tmp_path: Path) -> None:
+    defaults = config.load(config.Paths(tmp_path), {})
+    file = config.Paths(tmp_path).config_file
+    file.parent.mkdir(parents=True)
+    file.write_text(uncommented())
+    loaded = config.load(config.Paths(tmp_path), {})
+    assert [key for key, origin in loaded.origins.items() if origin == "default"] == []
+    assert loaded.config == defaults.config
+
+
+def test_cloudwatch_gets_the_log_file_once_with_its_own_time(tmp_path: Path) -> None:
+    files = json.loads((SYSTEMD / "amazon-cloudwatch-agent.json").read_text())["logs"]["logs_collected"]["files"]
+    (entry,) = files["collect_list"]
+    path = config.Paths(Path("/")).log_folder / "agent.jsonl"
+    # No pattern: it would match the rotated files as well, and each line would be shipped twice.
+    assert entry["file_path"] == str(path)
+    assert entry["log_group_name"].startswith("/etcd-agent/")
+    assert entry["log_stream_name"] == "{instance_id}"
+    assert entry["retention_in_days"] in CLOUDWATCH_RETENTIONS_DAYS
+    line = a_log_line()
+    timestamp = json.loads(line)["timestamp"]
+    assert line.startswith(f'{{"timestamp": "{timestamp}"'), "the shipper takes the first time in a line"
+    assert entry["timezone"] == "UTC"
+    assert datetime.strptime(timestamp, entry["timestamp_format"]).microsecond >= 0  # noqa: DTZ007 - UTC, by the Z
+
+
+def a_log_line() -> str:
+    stream = io.StringIO()
+    record = logging.LogRecord("agent", logging.INFO, __file__, 1, "a message", None, None)
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(logs.ContextFilter({"service": "etcd-agent"}))
+    handler.setFormatter(logs._formatter())
+    handler.handle(record)
+    return stream.getvalue()
