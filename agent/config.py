@@ -211,11 +211,13 @@ def _from_file(path: Path, problems: list[str]) -> Iterator[_Setting]:
     except OSError as error:
         problems.append(f"{path}: cannot be read: {error.strerror}")
         return
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         problems.append(f"{path}: not valid TOML: {error}")
         return
     for name, value in tables.items():
         if isinstance(value, dict):
+            if not value and not any(key.startswith(f"{name}.") for key in keys()):
+                problems.append(f"{name}: unknown table (file {path})")
             for inner, inner_value in value.items():
                 yield _Setting(f"{name}.{inner}", inner_value, f"file {path}", from_text=False)
         else:
@@ -247,7 +249,7 @@ def _build(settings: Mapping[str, _Setting], problems: list[str]) -> Config:
             continue
         try:
             value = _convert(setting, types[key])
-        except (msgspec.ValidationError, RecursionError) as error:
+        except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
             problems.append(f"{key}: {error} ({setting.origin})")
             continue
         table, _, inner = key.rpartition(".")
@@ -257,6 +259,8 @@ def _build(settings: Mapping[str, _Setting], problems: list[str]) -> Config:
 
 def _convert(setting: _Setting, expected: Any) -> Any:
     value = setting.value
+    if setting.from_text:
+        value.encode()  # bytes that are no UTF-8 would come out again in logs and manifests
     if setting.from_text and "tuple" in str(expected):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return msgspec.convert(value, expected, strict=not setting.from_text)
