@@ -1,9 +1,8 @@
 """etcdctl: endpoints and TLS once, `-w json`, an explicit time-out on every call, typed answers, classified errors.
 
-Behaviour by version (3.4 to 3.7) as measured; the texts are those of etcd's api/v3rpc/rpctypes/error.go.
+Behaviour by version (3.4 to 3.7) as measured.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,44 +13,13 @@ import msgspec
 from agent.adapters import process
 from agent.config import EtcdConfig
 from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member
-from agent.errors import (
-    BadInput,
-    EtcdAlreadyDone,
-    EtcdAnswerInvalid,
-    EtcdError,
-    EtcdOutcomeUnknown,
-    EtcdUnavailable,
-)
+from agent.domain.etcd_failure import classify
+from agent.errors import BadInput, EtcdAnswerInvalid, EtcdError
 
 DIAL_TIMEOUT_S = 2
 GRACE_S = 5.0
-EXIT_BAD_ARGUMENTS = 128
 READ_PROBE_KEY = "/etcd-agent/v1/policy"
-
-ALREADY_DONE = (
-    "member not found",
-    "peer urls already exists",
-    "member id already exist",
-    "can only promote a learner member",
-)
-RETRYABLE = (
-    "unhealthy cluster",
-    "etcdserver: no leader",
-    "leader changed",
-    "request timed out",
-    "server stopped",
-    "too many requests",
-    "in sync with leader",
-    "waiting for the applied index took too long",
-    "connection refused",
-    "failed to get the status of endpoint",
-    "failed to fetch endpoints",
-    "rpc error: code = unavailable",
-    "unexpected eof",
-)
-UNKNOWN_OUTCOME = ("context deadline exceeded", "deadlineexceeded")
 _COUNT = re.compile(r'^"Count" : (\d+)$', re.MULTILINE)
-_CAUSE = re.compile(r'(?:transport: |last connection error: |desc = )+\\*"?([^"\\]+)')
 
 
 class _Header(msgspec.Struct):
@@ -243,51 +211,3 @@ def decode(text: str, kind: Any, what: str) -> Any:
             f"`etcdctl {what}` printed something unexpected: {error}: {text[:120]!r}",
             hint="is etcdctl's version 3.4 to 3.7? see `etcdctl version`",
         ) from None
-
-
-def classify(what: str, endpoint: str, returncode: int, stderr: str) -> EtcdError | BadInput:
-    """The error that etcdctl's exit and its stderr mean."""
-    reason = explain(stderr)
-    lowered = f"{reason}\n{_last_error_line(stderr)}".lower()
-    message = f"`etcdctl {what}` on {endpoint} failed (exit {returncode}): {reason}"
-    if returncode == EXIT_BAD_ARGUMENTS:
-        hint = "check etcd.ca_cert, etcd.cert, etcd.key and that they can be read" if "open " in lowered else ""
-        return BadInput(message, hint=hint or "is etcdctl's version 3.4 to 3.7? see `etcdctl version`")
-    if "tls:" in lowered or "x509:" in lowered or "certificate" in lowered:
-        return EtcdError(message, hint="etcd.ca_cert, etcd.cert and etcd.key must belong to this cluster and be valid")
-    if any(text in lowered for text in RETRYABLE):
-        return EtcdUnavailable(message, hint=_where_to_look(endpoint))
-    if any(text in lowered for text in ALREADY_DONE):
-        return EtcdAlreadyDone(message)
-    if any(text in lowered for text in UNKNOWN_OUTCOME):
-        return EtcdOutcomeUnknown(message, hint=_where_to_look(endpoint))
-    return EtcdError(message, hint=_where_to_look(endpoint))
-
-
-def explain(stderr: str) -> str:
-    """The `Error:` line and, where the JSON warnings before it name a deeper cause, that cause."""
-    line = _last_error_line(stderr)
-    causes = [cause for warning in stderr.splitlines() if (cause := _cause_in_warning(warning))]
-    deeper = next((cause for cause in reversed(causes) if cause not in line), "")
-    return f"{line} ({deeper})" if deeper else line or "it printed no reason"
-
-
-def _last_error_line(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
-    errors = [line for line in lines if line.startswith(("Error:", "Failed"))]
-    return (errors or lines or [""])[-1].removeprefix("Error: ")[:500]
-
-
-def _cause_in_warning(line: str) -> str:
-    if not line.startswith("{"):
-        return ""
-    try:
-        text = str(json.loads(line).get("error", ""))
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    found = _CAUSE.findall(text)
-    return found[-1].strip()[:300] if found else ""
-
-
-def _where_to_look(endpoint: str) -> str:
-    return f"is etcd running and healthy at {endpoint}? `etcd-agent status` shows what this node sees"

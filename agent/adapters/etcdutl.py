@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 
 from agent.adapters import process
-from agent.errors import CommandMissing, SnapshotInvalid
+from agent.errors import CommandFailed, CommandMissing, EtcdAnswerInvalid, SnapshotInvalid
 from agent.ports import SnapshotFile
 
 STATUS_TIMEOUT_S = 600.0
 VERSION_TIMEOUT_S = 10.0
+OUT_OF_MEMORY = ("runtime: out of memory", "cannot allocate memory")
+STDERR_TAIL_CHARACTERS = 1500
 
 
 class _Status(msgspec.Struct):
@@ -37,24 +39,40 @@ class SnapshotStatus:
         """Walks the file's pages and hashes its keys. Raises SnapshotInvalid when the tool finds it damaged."""
         program = self._program()
         completed = process.run([program, "snapshot", "status", str(path), "-w", "json"], timeout_s=STATUS_TIMEOUT_S)
-        name = Path(program).name
-        if completed.returncode != 0:
-            raise SnapshotInvalid(
-                f"`{name} snapshot status` says that the snapshot is damaged (exit {completed.returncode}): "
-                f"{_first_line(completed.stderr)}",
-                hint="the member's own file may be damaged: compare `etcdctl endpoint hashkv --cluster`",
-            )
-        try:
-            status = msgspec.json.decode(completed.stdout.encode(), type=_Status)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            raise SnapshotInvalid(f"`{name} snapshot status` printed {completed.stdout[:100]!r}: {error}") from None
-        return SnapshotFile(status.hash, status.revision, status.totalKey, status.totalSize)
+        return read_status(Path(program).name, completed)
 
     def _program(self) -> str:
         try:
             return process.find("etcdutl", self._tools_dir)
         except CommandMissing:
             return process.find("etcdctl", self._tools_dir)
+
+
+def read_status(name: str, completed: process.Completed) -> SnapshotFile:
+    """What the tool found. A snapshot is damaged only where the tool says so, not where the tool itself failed.
+
+    Raises SnapshotInvalid, CommandFailed, EtcdAnswerInvalid.
+    """
+    what = f"`{name} snapshot status`"
+    if completed.returncode < 0 or any(text in completed.stderr for text in OUT_OF_MEMORY):
+        raise CommandFailed(
+            f"{what} was killed or had no memory (exit {completed.returncode}): {_first_line(completed.stderr)}",
+            returncode=completed.returncode, stderr_tail=completed.stderr[-STDERR_TAIL_CHARACTERS:],
+            hint="it needs as much memory as the snapshot is large: look for the OOM killer in `dmesg`",
+        )  # fmt: skip
+    if completed.returncode != 0:
+        raise SnapshotInvalid(
+            f"{what} says that the snapshot is damaged (exit {completed.returncode}): {_first_line(completed.stderr)}",
+            hint="the member's own file may be damaged: compare `etcdctl endpoint hashkv --cluster`",
+        )
+    try:
+        status = msgspec.json.decode(completed.stdout.encode(), type=_Status)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise EtcdAnswerInvalid(
+            f"{what} printed something unexpected: {error}: {completed.stdout[:120]!r}",
+            hint=f"is {name}'s version 3.4 to 3.7? see `{name} version`",
+        ) from None
+    return SnapshotFile(status.hash, status.revision, status.totalKey, status.totalSize)
 
 
 def _first_line(stderr: str) -> str:

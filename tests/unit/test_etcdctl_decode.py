@@ -1,0 +1,300 @@
+"""etcdctl's outputs and failures, recorded by version: typed as they are, and each failure classed as it has to be.
+
+The samples were made by real clusters of the version that their folder names.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.adapters import etcdctl, etcdutl
+from agent.adapters.etcdctl import Etcdctl
+from agent.adapters.process import Completed
+from agent.config import EtcdConfig
+from agent.domain.cluster import AlarmKind
+from agent.domain.etcd_failure import classify, explain
+from agent.errors import (
+    AgentError,
+    BadInput,
+    CommandFailed,
+    EtcdAlreadyDone,
+    EtcdAnswerInvalid,
+    EtcdError,
+    EtcdOutcomeUnknown,
+    EtcdUnavailable,
+    NoSpace,
+    SnapshotInvalid,
+)
+
+SAMPLES = Path(__file__).parent / "samples"
+VERSIONS = ["3.4.23", "3.5.16", "3.5.30"]
+FLAGS_WITH_VALUE = {"--endpoints", "--cacert", "--cert", "--key", "--dial-timeout", "--command-timeout", "-w"}
+
+HARD_STOP, RETRYABLE, UNKNOWN, DONE, BAD = EtcdError, EtcdUnavailable, EtcdOutcomeUnknown, EtcdAlreadyDone, BadInput
+CLASSES: dict[str, type[AgentError]] = {
+    "move-leader-from-follower": BAD,
+    "snapshot-save-multi-endpoint": HARD_STOP,
+    "snapshot-save-noperm-dir": HARD_STOP,
+    "promote-not-started-learner": RETRYABLE,
+    "add-second-learner": HARD_STOP,
+    "add-existing-peer-url": DONE,
+    "promote-already-voter": DONE,
+    "promote-unknown-id": HARD_STOP,
+    "removed-member-endpoint-status": RETRYABLE,
+    "remove-unknown-id": DONE,
+    "remove-already-removed": DONE,
+    "remove-bad-id": BAD,
+    "no-endpoint-status": RETRYABLE,
+    "no-endpoint-health": RETRYABLE,
+    "no-endpoint-member-list": RETRYABLE,
+    "no-endpoint-get": RETRYABLE,
+    "tls-no-client-cert": RETRYABLE,  # most versions only say that the connection broke
+    "tls-bad-client-cert": RETRYABLE,
+    "tls-wrong-ca": HARD_STOP,
+    "tls-missing-cert-file": BAD,
+    "plain-to-tls-port": RETRYABLE,
+    "status-one-down": RETRYABLE,
+    "health-one-down": RETRYABLE,
+    "hashkv-one-down": RETRYABLE,
+    "remove-healthy-would-lose-quorum": RETRYABLE,
+    "add-voter-while-one-down": RETRYABLE,
+    "move-leader-to-dead": UNKNOWN,
+    "quorum-lost-put": UNKNOWN,
+    "quorum-lost-get": UNKNOWN,
+    "quorum-lost-health": RETRYABLE,
+    "quorum-lost-memberlist": UNKNOWN,
+    "quorum-lost-remove": UNKNOWN,
+    "quorum-lost-alarmlist": UNKNOWN,
+    "nospace-put": HARD_STOP,
+    "nospace-health": RETRYABLE,
+    "etcdctl-restore-cor": HARD_STOP,
+    "etcdctl-restore-trunc": HARD_STOP,
+    "etcdutl-restore-cor": HARD_STOP,
+    "etcdutl-restore-trunc": HARD_STOP,
+    "restore-existing-dir": HARD_STOP,
+}
+DIFFERENCES: dict[tuple[str, str], type[AgentError]] = {
+    ("3.4.23", "no-endpoint-member-list"): UNKNOWN,  # 3.4 does not say that the connection was refused
+    ("3.4.23", "no-endpoint-get"): UNKNOWN,
+    ("3.5.16", "tls-no-client-cert"): HARD_STOP,
+    ("3.5.30", "tls-bad-client-cert"): HARD_STOP,
+}
+DAMAGED = {"etcdctl-status-cor", "etcdctl-status-trunc", "etcdutl-status-cor", "etcdutl-status-trunc"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recorded call."""
+
+    version: str
+    name: str
+    command: str
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def what(self) -> str:
+        """The call's own words, as the adapter names it."""
+        words = iter(self.command.split()[1:])
+        plain = [word for word in words if not (word in FLAGS_WITH_VALUE and next(words))]
+        return " ".join(plain[:1] if plain[0] == "move-leader" else plain[:2])
+
+
+def cases() -> Iterator[Case]:
+    """Those that ended, and with an error."""
+    for version in VERSIONS:
+        for line in (SAMPLES / version / "failures.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            if row["rc"] not in (0, "TIMEOUT", "NOENT"):
+                yield Case(version, row["name"], row["cmd"], row["rc"], row["stdout"], row["stderr"])
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: f"{case.version}-{case.name}")
+def test_every_recorded_failure_has_its_class(case: Case) -> None:
+    if case.name in DAMAGED:
+        with pytest.raises(SnapshotInvalid, match="damaged"):
+            etcdutl.read_status("etcdutl", Completed((), case.returncode, case.stdout, case.stderr))
+        return
+    error = classify(case.what, "http://node:2379", case.returncode, case.stderr)
+    assert type(error) is DIFFERENCES.get((case.version, case.name), CLASSES[case.name])
+    assert "http://node:2379" in error.message
+    assert error.retryable is (type(error) in (EtcdUnavailable, EtcdOutcomeUnknown))
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("tls-wrong-ca", "x509: certificate signed by unknown authority"),
+        ("no-endpoint-status", "dial tcp 127.0.0.1:9: connect: connection refused"),
+        ("nospace-put", "etcdserver: mvcc: database space exceeded"),
+    ],
+)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_reason_that_lies_deepest_is_told(version: str, name: str, text: str) -> None:
+    case = next(case for case in cases() if (case.version, case.name) == (version, name))
+    assert text in explain(case.stderr)
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGED))
+def test_a_crash_is_told_by_its_first_words_and_not_by_the_end_of_its_stack(name: str) -> None:
+    found = [case for case in cases() if case.name == name]
+    assert found
+    for case in found:
+        assert re.search("panic: |fault|assertion|reachable", explain(case.stderr)), case
+
+
+def test_a_cause_in_quotes_is_told_whole() -> None:
+    case = next(case for case in cases() if (case.version, case.name) == ("3.5.16", "tls-no-client-cert"))
+    assert explain(case.stderr).endswith("(error reading server preface: remote error: tls: certificate required)")
+
+
+@pytest.mark.parametrize("text", ["leader changed", "no leader", "server stopped", "too many requests"])
+def test_texts_of_a_cluster_in_motion_are_retryable(text: str) -> None:
+    assert type(classify("get x", "e", 1, f"Error: etcdserver: {text}\n")) is EtcdUnavailable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "re-configuration failed due to not enough started members", "too many learner members in cluster",
+        "cluster ID mismatch", "corrupt cluster", "mvcc: database space exceeded", "permission denied",
+        "authentication failed, invalid user ID or password", "invalid auth token", "rpc not supported for learner",
+        "bad leader transferee", "mvcc: required revision has been compacted",
+    ],
+)  # fmt: skip
+def test_texts_that_no_retry_cures_are_hard_stops(text: str) -> None:
+    assert type(classify("get x", "e", 1, f"Error: etcdserver: {text}\n")) is EtcdError
+
+
+def test_a_write_that_timed_out_is_unknown_even_where_an_earlier_try_was_refused() -> None:
+    warning = json.dumps({"error": 'desc = "transport: Error while dialing: connect: connection refused"'})
+    error = classify("member remove", "e", 1, f"{warning}\nError: context deadline exceeded\n")
+    assert type(error) is EtcdOutcomeUnknown
+    assert type(classify("member promote", "e", 2, "panic: runtime error: nil\n\ngoroutine 1\n")) is EtcdOutcomeUnknown
+
+
+def test_a_killed_etcdctl_leaves_the_outcome_unknown() -> None:
+    assert type(classify("member remove", "e", -9, "")) is EtcdOutcomeUnknown
+
+
+def test_a_full_disk_on_this_node_is_told_as_such() -> None:
+    error = classify("snapshot save", "e", 5, "Error: write /w/snapshot.db.part: no space left on device\n")
+    assert isinstance(error, NoSpace)
+
+
+@given(stderr=st.text(), returncode=st.integers(-20, 255), what=st.sampled_from(["member remove", "get x", ""]))
+def test_any_stderr_is_classed(stderr: str, returncode: int, what: str) -> None:
+    assert isinstance(classify(what, "e", returncode, stderr), EtcdError | BadInput | NoSpace)
+    assert isinstance(classify(what, "e", returncode, f'{{"error": "desc = {stderr}"}}\n{{"a"'), AgentError)
+
+
+def client(folder: Path, stdout: str) -> Etcdctl:
+    """The adapter over a program that prints a recorded answer."""
+    (folder / "answer").write_text(stdout)
+    program = folder / "etcdctl"
+    program.write_text(f"#!/bin/sh\nexec cat {folder}/answer\n")
+    program.chmod(0o755)
+    return Etcdctl(EtcdConfig(endpoints=("http://127.0.0.1:1",), tools_dir=str(folder)))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_status_is_typed(version: str, tmp_path: Path) -> None:
+    sample = (SAMPLES / version / "endpoint-status-nospace.json").read_text()
+    status = client(tmp_path, sample).status()
+    raw = json.loads(sample)[0]["Status"]
+    assert status.member_id == raw["header"]["member_id"] > 2**53
+    assert (status.version, status.db_size_bytes) == (version, raw["dbSize"])
+    assert status.revision == raw["header"]["revision"]
+    assert status.is_leader
+    assert not status.is_learner
+    assert status.errors == (f"memberID:{status.member_id} alarm:NOSPACE ",)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_status_of_several_members_is_no_answer(version: str, tmp_path: Path) -> None:
+    with pytest.raises(EtcdAnswerInvalid, match="3 answers, not one"):
+        client(tmp_path, (SAMPLES / version / "endpoint-status-cluster.json").read_text()).status()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_member_list_is_typed(version: str, tmp_path: Path) -> None:
+    members = client(tmp_path, (SAMPLES / version / "member-list-with-unstarted-learner.json").read_text()).members()
+    assert sorted(member.name for member in members) == ["", "m1", "m2", "m3"]
+    (unstarted,) = [member for member in members if not member.is_started]
+    assert (unstarted.is_learner, unstarted.client_urls) == (True, ())
+    assert all(member.member_id > 2**53 and member.peer_urls for member in members)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_alarms_are_typed(version: str, tmp_path: Path) -> None:
+    assert client(tmp_path, (SAMPLES / version / "alarm-list-none.json").read_text()).alarms() == []
+    (alarm,) = client(tmp_path, (SAMPLES / version / "alarm-list-nospace.json").read_text()).alarms()
+    assert alarm.kind is AlarmKind.NOSPACE
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_snapshot_status_is_typed(version: str) -> None:
+    sample = next((SAMPLES / version).glob("snapshot-status-*.json")).read_text()
+    found = etcdutl.read_status("etcdutl", Completed((), 0, sample, "Deprecated: Use `etcdutl snapshot status`\n"))
+    assert (found.revision, found.total_size_bytes) == (21, json.loads(sample)["totalSize"])
+
+
+@pytest.mark.parametrize(
+    "returncode, stderr", [(-9, ""), (2, "fatal error: runtime: out of memory\n"), (-15, "Error: x\n")]
+)
+def test_a_tool_that_was_killed_calls_no_snapshot_damaged(returncode: int, stderr: str) -> None:
+    """A verification that fails is on record for good, and the backup is never the latest good one again."""
+    with pytest.raises(CommandFailed):
+        etcdutl.read_status("etcdutl", Completed((), returncode, "", stderr))
+
+
+@pytest.mark.parametrize("stdout", ["", "null", "{}", "[" * 9_999, '{"hash":"1"}', "Snapshot saved\n"])
+def test_a_tool_that_answers_oddly_calls_no_snapshot_damaged(stdout: str) -> None:
+    with pytest.raises(EtcdAnswerInvalid):
+        etcdutl.read_status("etcdutl", Completed((), 0, stdout, ""))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+SHAPES: list[tuple[Any, str]] = [
+    (list[etcdctl._EndpointStatus], "endpoint-status-cluster.json"),
+    (etcdctl._Members, "member-list.json"),
+    (etcdctl._Alarms, "alarm-list-nospace.json"),
+]
+
+
+def decoded_or_invalid(text: str, kind: Any) -> None:
+    try:
+        etcdctl.decode(text, kind, "endpoint status")
+    except EtcdAnswerInvalid as error:
+        assert len(error.message) < 1000  # noqa: PT017 - not whether it raises, but what it says when it does
+
+
+@given(shape=st.sampled_from(SHAPES), cut=st.integers(0, 900), garbled=st.text(st.characters(codec=None), max_size=3))
+def test_a_cut_or_garbled_answer_is_typed_or_invalid(shape: tuple[Any, str], cut: int, garbled: str) -> None:
+    kind, name = shape
+    text = (SAMPLES / "3.5.30" / name).read_text()
+    for answer in (text[:cut], text[:cut] + garbled + text[cut + len(garbled) :], text + garbled):
+        decoded_or_invalid(answer, kind)
+
+
+@given(shape=st.sampled_from(SHAPES), value=JSON_VALUES)
+def test_any_json_is_typed_or_invalid(shape: tuple[Any, str], value: Any) -> None:
+    for answer in (value, [{"Endpoint": "x", "Status": value}], {"members": value}, {"alarms": [value], "header": 1}):
+        decoded_or_invalid(json.dumps(answer), shape[0])
+
+
+@pytest.mark.parametrize("digits", [20, 400, 5_000, 100_000])
+def test_a_huge_id_is_typed_or_invalid(digits: int) -> None:
+    decoded_or_invalid(f'{{"members":[{{"ID":{"9" * digits}}}]}}', etcdctl._Members)
