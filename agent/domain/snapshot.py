@@ -13,12 +13,13 @@ from typing import Literal, TypeVar
 import msgspec
 
 from agent.domain.request import SNAPSHOT_ID_PATTERN, parse_moment
-from agent.errors import SnapshotInvalid
+from agent.errors import BadInput, SnapshotInvalid
 
 RetentionClass = Literal["hourly", "daily", "weekly", "monthly", "emergency"]
 RETENTION_CLASSES: tuple[RetentionClass, ...] = ("hourly", "daily", "weekly", "monthly", "emergency")
 MONTHLY_AGE = timedelta(days=31)
 COMPRESSION_SUFFIX = ".db.zst"
+OLDER_VERSIONS = "compare it with its older versions"
 
 Level = Literal["trailer", "structure", "fresh", "stored", "content", "drill"]
 Outcome = Literal["passed", "failed", "unavailable", "skipped"]
@@ -165,6 +166,11 @@ def decode_manifest(content: bytes, key: str) -> Manifest:
     manifest = _decode(content, key, Manifest)
     if manifest_key(manifest.retention_class, manifest.cluster, manifest.snapshot_id) != key:
         raise SnapshotInvalid(f"the manifest at {key} names another snapshot, {manifest.snapshot_id}")
+    try:
+        for moment in (manifest.requested_at, manifest.started_at, manifest.finished_at):
+            parse_moment(moment)
+    except BadInput as error:
+        raise SnapshotInvalid(f"the manifest at {key} can not be read: {error}", hint=OLDER_VERSIONS) from None
     return manifest
 
 
@@ -202,4 +208,4 @@ def _decode(content: bytes, key: str, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SnapshotInvalid(f"{key} can not be read: {error}", hint="compare it with its older versions") from None
+        raise SnapshotInvalid(f"{key} can not be read: {error}", hint=OLDER_VERSIONS) from None
