@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Interrupted
 from agent.logs import emit
 from agent.ports import Store
 
@@ -35,20 +35,24 @@ class Journal:
 
 def remove_files(work_root: Path, own: Path) -> None:
     """Frees the disk of what killed attempts wrote; their journals stay for `abandon_uploads`."""
-    for folder in _attempt_folders(work_root, own):
-        for path in folder.iterdir():
-            if path.name != JOURNAL_NAME:
-                path.unlink()
-        _remove_if_empty(folder)
+    for folder in _attempt_folders(work_root):
+        if folder != own:
+            _remove_all_but_journal(folder)
+            _remove_if_empty(folder)
 
 
 def abandon_uploads(work_root: Path, own: Path, store: Store) -> None:
-    """Aborts the uploads of killed attempts; one that can not be aborted now is kept for the next time."""
-    for folder in _attempt_folders(work_root, own):
+    """Aborts the uploads of killed attempts; one that can not be aborted now is kept for the next time.
+
+    To be called before an upload of our own starts: an earlier generation may have left a journal in our folder.
+    """
+    for folder in _attempt_folders(work_root):
         path = folder / JOURNAL_NAME
         try:
             journal = json.loads(path.read_text())
             store.abandon(str(journal["key"]), str(journal["upload_id"]))
+        except Interrupted:
+            raise
         except AgentError as error:
             emit(log, logging.WARNING, "upload.left", f"an upload of a killed attempt stays for now: {error}")
             continue
@@ -57,21 +61,29 @@ def abandon_uploads(work_root: Path, own: Path, store: Store) -> None:
         else:
             emit(log, logging.INFO, "upload.abandoned", "aborted the upload of a killed attempt", key=journal["key"])
         path.unlink(missing_ok=True)
-        _remove_if_empty(folder)
+        if folder != own:
+            _remove_if_empty(folder)
 
 
 def remove_attempt(folder: Path) -> None:
-    """Removes an attempt's folder, and its operation's when that was the last."""
-    if not (folder / JOURNAL_NAME).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
+    """Removes an attempt's folder, and its operation's when that was the last; a journal stays, with nothing else."""
+    with contextlib.suppress(OSError):
+        _remove_all_but_journal(folder)
+    _remove_if_empty(folder)
 
 
-def _attempt_folders(work_root: Path, own: Path) -> Iterator[Path]:
-    for operation in work_root.iterdir():
+def _attempt_folders(work_root: Path) -> Iterator[Path]:
+    for operation in list(work_root.iterdir()):
         if operation.is_dir():
-            yield from (folder for folder in list(operation.iterdir()) if folder.is_dir() and folder != own)
+            yield from (folder for folder in list(operation.iterdir()) if folder.is_dir())
+
+
+def _remove_all_but_journal(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != JOURNAL_NAME:
+            path.unlink()
 
 
 def _remove_if_empty(folder: Path) -> None:
