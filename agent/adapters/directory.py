@@ -90,8 +90,11 @@ class DirectoryStore:
     def abandon(self, key: str, upload_id: str) -> None:
         """Removes the hidden file of an attempt that was killed, and its data: without a manifest it is no backup."""
         target = self._path(key)
-        target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
+        try:
+            target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise _explained(error, self._folder) from error
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

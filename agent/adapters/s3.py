@@ -126,6 +126,8 @@ class S3Store:
 
     def abandon(self, key: str, upload_id: str) -> None:
         """Aborts an upload; what is completed stays, since a node can not delete."""
+        if not upload_id:
+            return
         try:
             self._repeat("abort_multipart_upload", Key=self._full(key), UploadId=upload_id)
         except AwsRefused as answer:

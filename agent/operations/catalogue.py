@@ -1,17 +1,28 @@
 """Reading a store: which backups there are. Only manifests count; a listing is complete or an error."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 
 from agent.domain import snapshot
 from agent.domain.snapshot import Backup, RetentionClass
-from agent.errors import SnapshotNotFound
+from agent.errors import SnapshotInvalid, SnapshotNotFound
+from agent.logs import emit
 from agent.ports import Store
 
+log = logging.getLogger(__name__)
 
-def backups(store: Store, cluster: str, classes: Iterable[RetentionClass] = snapshot.RETENTION_CLASSES) -> list[Backup]:
-    """Every backup of a cluster, the newest first. Raises the store's errors, SnapshotInvalid on a damaged manifest."""
+
+def backups(
+    store: Store, cluster: str, classes: Iterable[RetentionClass] = snapshot.RETENTION_CLASSES,
+    *, damaged: list[SnapshotInvalid] | None = None,
+) -> list[Backup]:  # fmt: skip
+    """Every backup of a cluster, the newest first. Raises the store's errors.
+
+    A manifest that can not be read raises SnapshotInvalid, or is logged and added to `damaged` where that is given:
+    what goes on without it must not be stopped by it, since a node can not remove it.
+    """
     return snapshot.newest_first(
-        backup for retention_class in classes for backup in _of_class(store, cluster, retention_class)
+        backup for retention_class in classes for backup in _of_class(store, cluster, retention_class, damaged)
     )
 
 
@@ -26,7 +37,11 @@ def find(store: Store, cluster: str, identifier: str) -> Backup | None:
 
 def resolve(store: Store, cluster: str, wanted: str) -> Backup:
     """The backup that a person means: an id, or `latest` for the newest good one. Raises SnapshotNotFound."""
-    found = snapshot.latest_good(backups(store, cluster)) if wanted == "latest" else find(store, cluster, wanted)
+    found = (
+        snapshot.latest_good(backups(store, cluster, damaged=[]))
+        if wanted == "latest"
+        else find(store, cluster, wanted)
+    )
     if found is None:
         what = "no good snapshot" if wanted == "latest" else f"no snapshot {wanted}"
         raise SnapshotNotFound(
@@ -36,10 +51,20 @@ def resolve(store: Store, cluster: str, wanted: str) -> Backup:
     return found
 
 
-def _of_class(store: Store, cluster: str, retention_class: RetentionClass) -> list[Backup]:
+def _of_class(
+    store: Store, cluster: str, retention_class: RetentionClass, damaged: list[SnapshotInvalid] | None
+) -> Iterator[Backup]:
     keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
-    identifiers = [identifier for key in keys if (identifier := snapshot.id_of_manifest_key(key))]
-    return [_load(store, cluster, retention_class, identifier, keys) for identifier in identifiers]
+    for identifier in filter(None, map(snapshot.id_of_manifest_key, keys)):
+        try:
+            yield _load(store, cluster, retention_class, identifier, keys)
+        except SnapshotInvalid as error:
+            if damaged is None:
+                raise
+            emit(log, logging.ERROR, "manifest.damaged", f"goes on without {identifier}: {error}")
+            damaged.append(error)
+        except SnapshotNotFound:
+            continue  # it expired after the listing
 
 
 def _load(store: Store, cluster: str, retention_class: RetentionClass, identifier: str, keys: Iterable[str]) -> Backup:

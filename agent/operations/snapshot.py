@@ -1,5 +1,6 @@
 """Taking a snapshot: preflight, save, verify, store, and last the manifest that makes it a backup."""
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -12,12 +13,13 @@ from agent.domain import cluster, snapshot
 from agent.domain.cluster import EndpointStatus, Finding, Member
 from agent.domain.request import format_moment
 from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData
-from agent.errors import EtcdError, KeyTaken, NoSpace, Refused, SnapshotInvalid
+from agent.errors import AgentError, CommandTimeout, EtcdError, KeyTaken, NoSpace, Refused, SnapshotInvalid
 from agent.logs import emit
 from agent.operations import catalogue, compression, inspection, leftovers
 from agent.operations.steps import Job, Steps
 from agent.ports import Etcd, SnapshotFile, SnapshotTool, Store, StoredObject
 
+MOST_KEYS = 3
 FIRST_REVISION = 1  # of an etcd that nobody wrote to; its file holds no revision at all
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ def place(job: Job, store: Store, *, emergency: bool) -> tuple[Manifest | None, 
     existing = catalogue.find(store, job.cluster, snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
     if existing is not None:
         return existing.manifest, existing.manifest.retention_class
-    monthlies = [] if emergency else catalogue.backups(store, job.cluster, ["monthly"])
+    monthlies = [] if emergency else catalogue.backups(store, job.cluster, ["monthly"], damaged=[])
     return None, snapshot.choose_class(monthlies, job.request.requested_at, emergency=emergency)
 
 
@@ -135,13 +137,15 @@ def store(job: Job, target: Store, verified: Verified, retention_class: Retentio
     identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
     metadata = {"trace-id": job.request.trace_id, "op-id": job.request.op_id, "cluster": job.cluster}
     total_bytes = verified.raw.size_bytes
-    while True:
+    for left in reversed(range(MOST_KEYS)):
         job.require_time()
         key = snapshot.data_key(retention_class, job.cluster, identifier, secrets.token_hex(4))
         chunks = compression.compressed(verified.path, lambda done: steps.progress(done, total_bytes))
         try:
             stored = target.put(key, chunks, metadata=metadata, journal=leftovers.Journal(job.folder))
         except KeyTaken as error:
+            if not left:
+                raise
             emit(log, logging.WARNING, "snapshot.key_taken", f"{error}; trying another key", key=key)
             continue
         emit(
@@ -149,19 +153,32 @@ def store(job: Job, target: Store, verified: Verified, retention_class: Retentio
             key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, stored=stored.stored,
         )  # fmt: skip
         return stored
+    raise AssertionError("the last key either worked or raised")
 
 
 def commit(job: Job, target: Store, manifest: Manifest) -> dict[str, Any]:
     """Writes the manifest under the condition that none is there; then, and only then, is it a backup."""
     key = snapshot.manifest_key(manifest.retention_class, job.cluster, manifest.snapshot_id)
     metadata = {"trace-id": manifest.trace_id, "op-id": manifest.op_id, "cluster": manifest.cluster}
-    if not target.put_if_absent(key, snapshot.encode(manifest), metadata=metadata):
+    try:
+        written = target.put_if_absent(key, snapshot.encode(manifest), metadata=metadata)
+    except BaseException:
+        _withdraw(target, key, manifest)
+        raise
+    if not written:
         other = snapshot.decode_manifest(target.read(key), key)
         emit(log, logging.WARNING, "manifest.exists", f"another node committed {other.snapshot_id} first", key=key)
         target.abandon(manifest.data.key, "")
         return _output(other, target, already=True)
     emit(log, logging.INFO, "manifest.written", f"{manifest.snapshot_id} is a backup now", key=key)
     return _output(manifest, target, already=False)
+
+
+def _withdraw(target: Store, key: str, manifest: Manifest) -> None:
+    """Gives the data up when its manifest is certainly not there; when in doubt it stays."""
+    with contextlib.suppress(AgentError):
+        if key not in target.keys(snapshot.manifest_folder(manifest.retention_class, manifest.cluster)):
+            target.abandon(manifest.data.key, "")
 
 
 def _confirmed_revision(etcd: Etcd, status: EndpointStatus, members: Sequence[Member]) -> tuple[int, str]:
@@ -173,7 +190,7 @@ def _confirmed_revision(etcd: Etcd, status: EndpointStatus, members: Sequence[Me
         for url in member.client_urls:
             try:
                 return etcd.linearizable_revision(url), f"confirmed by {member.name}"
-            except EtcdError as error:
+            except (EtcdError, CommandTimeout) as error:
                 problems.append(f"{member.name}: {error}")
     raise Refused(
         f"none of the {len(voters)} other voters confirms this member's data: {'; '.join(problems)}",

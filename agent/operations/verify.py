@@ -22,18 +22,19 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     """Verifies one backup, the latest good one, or all. Raises SnapshotInvalid when one is damaged."""
     leftovers.remove_files(job.work_root, job.folder)
     wanted = job.request.params["id"]
+    unreadable: list[SnapshotInvalid] = []
     with steps.step("find"):
         chosen = (
-            catalogue.backups(ports.store, job.cluster)
+            catalogue.backups(ports.store, job.cluster, damaged=unreadable)
             if wanted == "all"
             else [catalogue.resolve(ports.store, job.cluster, wanted)]
         )
     verified = [_verify_one(job, ports, steps, backup) for backup in chosen]
-    damaged = [record for record in verified if not record.passed]
+    damaged = [f"{record.snapshot_id}: {record.message}" for record in verified if not record.passed]
+    damaged += [error.message for error in unreadable]
     if damaged:
         raise SnapshotInvalid(
-            f"{len(damaged)} of {len(verified)} snapshots are damaged: "
-            + "; ".join(f"{record.snapshot_id}: {record.message}" for record in damaged),
+            f"{len(damaged)} of {len(verified) + len(unreadable)} snapshots are damaged: {'; '.join(damaged)}",
             hint="they are no longer counted as good; take a new snapshot now: `etcd-agent snapshot create`",
         )
     return {"verified": [_row(record) for record in verified], "store": ports.store.describe()}
