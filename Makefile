@@ -4,7 +4,7 @@ PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: check clean etcd fix help test tools venv
+.PHONY: check clean etcd fix help lambdas test tools venv
 
 check: venv ## Lint, format, types
 	$(PYTHON_OF_VENV) -m ruff check
@@ -23,6 +23,9 @@ fix: venv ## Format, and mend what the linter can
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lambdas: venv ## Build dist/lambdas.zip, the same bytes every time
+	@$(PYTHON_OF_VENV) lambdas/build.py
 
 test: venv etcd ## All tests; ARGS="-k name" for some
 	$(PYTHON_OF_VENV) -m pytest $(ARGS)

@@ -90,9 +90,9 @@ def _works(python: Path) -> bool:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256()
-    for name in ("constraints.txt", "pyproject.toml", "tests/setup/venv.py"):
-        digest.update((PROJECT / name).read_bytes())
+    digest = hashlib.sha256((PROJECT / "constraints.txt").read_bytes())
+    # What stands below the first [tool.…] table sets up linters and tests, not the environment.
+    digest.update((PROJECT / "pyproject.toml").read_text().partition("\n[tool.")[0].encode())
     return f"{digest.hexdigest()} {VENV}\n"
 
 
