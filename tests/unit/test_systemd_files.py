@@ -4,6 +4,7 @@ import configparser
 import io
 import json
 import logging
+import re
 import shutil
 import subprocess
 import tomllib
@@ -156,6 +157,19 @@ def test_the_example_configuration_has_every_key_at_its_default(tmp_path: Path) 
     loaded = config.load(config.Paths(tmp_path), {})
     assert [key for key, origin in loaded.origins.items() if origin == "default"] == []
     assert loaded.config == defaults.config
+
+
+def test_the_guide_explains_every_key_with_its_default() -> None:
+    page = (SYSTEMD.parent / "docs/operations.md").read_text()
+    cells = {row[0]: row[1] for row in re.findall(r"^\| `([a-z_.]+)` \| (.*?) \| .* \|$", page, re.MULTILINE)}
+    assert [key for key in config.keys() if key not in cells] == []  # noqa: SIM118 - a module's function
+    defaults = {key: config.value_of(config.Config(), key) for key in cells if key in set(config.keys())}
+    differing = {
+        key: value
+        for key, value in defaults.items()
+        if value and str(value[0] if isinstance(value, tuple) else value) != cells[key].strip("`")
+    }
+    assert differing == {}
 
 
 def test_cloudwatch_gets_the_log_file_once_with_its_own_time(tmp_path: Path) -> None:
