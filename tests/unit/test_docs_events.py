@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent import trace
 from agent.errors import AgentError
+from lambdas.dispatch import DispatchFailed
 
 PROJECT = Path(__file__).resolve().parents[2]
 LOGS_PAGE = PROJECT / "docs/logs.md"
@@ -195,17 +196,21 @@ def test_the_page_lists_every_name_of_the_trace_context() -> None:
     assert set(trace.CONTEXT_NAMES) - listed == set()
 
 
-def error_codes() -> dict[str, type[AgentError]]:
-    kinds, found = [AgentError], {}
-    while kinds:
-        kind = kinds.pop()
-        found[kind.code] = kind
+def exit_codes() -> dict[str, str]:
+    """Every error code with the exit code that the page must name: none for those of the Lambda alone."""
+    kinds: list[type[AgentError]] = [AgentError]
+    for kind in kinds:
         kinds.extend(kind.__subclasses__())
-    return found
+    of_the_lambda: list[type[DispatchFailed]] = [DispatchFailed, *DispatchFailed.__subclasses__()]
+    return (
+        dict.fromkeys((kind.code for kind in of_the_lambda), "none")
+        | {kind.code: str(kind.exit_code) for kind in kinds}
+        | {INTERNAL_ERROR: "1"}
+    )
 
 
 def test_the_guide_lists_every_error_code_with_its_exit_code() -> None:
     listed = {name: row[1] for row in rows(OPERATIONS_PAGE, "Error codes") for name in names_in(row[0])}
-    expected = {code: str(kind.exit_code) for code, kind in error_codes().items()} | {INTERNAL_ERROR: "1"}
+    expected = exit_codes()
     assert {code: exit_code for code, exit_code in expected.items() if listed.get(code) != exit_code} == {}
     assert sorted(listed.keys() - expected.keys()) == []
