@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.adapters import files
 from agent.errors import BadInput, KeyTaken, NoSpace, SnapshotNotFound, StoreError
@@ -56,36 +57,43 @@ class DirectoryStore:
             raise _explained(error, self._folder) from error
 
     def keys(self, folder: str) -> list[str]:
-        """The files of a folder, without unfinished ones."""
+        """Every file below a folder, without unfinished ones; raises rather than return an incomplete listing."""
+        top = self._path(folder)
         try:
-            entries = list(os.scandir(self._path(folder)))
-        except FileNotFoundError:
-            return []
+            if not top.exists():
+                return []
+            return sorted(path.relative_to(self._folder).as_posix() for path in _files_below(top))
         except OSError as error:
             raise _explained(error, self._folder) from error
-        return sorted(f"{folder.rstrip('/')}/{entry.name}" for entry in entries if not entry.name.startswith("."))
 
     def read(self, key: str) -> bytes:
-        """A small object."""
-        try:
-            with self._path(key).open("rb") as stream:
-                return stream.read(MOST_SMALL_BYTES)
-        except FileNotFoundError:
-            raise SnapshotNotFound(f"{self._path(key)} does not exist") from None
-        except OSError as error:
-            raise _explained(error, self._folder) from error
+        """A small object, whole."""
+        with self.open(key) as chunks:
+            content = b""
+            for chunk in chunks:
+                content += chunk
+                if len(content) > MOST_SMALL_BYTES:
+                    raise StoreError(f"{self._path(key)} has more than {MOST_SMALL_BYTES:,} bytes: it is no manifest")
+            return content
 
     @contextlib.contextmanager
     def open(self, key: str, version_id: str = "") -> Iterator[Iterator[bytes]]:
         """An object as chunks of 1 MiB."""
         try:
             stream = self._path(key).open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise SnapshotNotFound(f"{self._path(key)} does not exist") from None
         except OSError as error:
             raise _explained(error, self._folder) from error
         with stream:
-            yield iter(lambda: stream.read(CHUNK_BYTES), b"")
+            yield self._chunks(stream)
+
+    def _chunks(self, stream: BinaryIO) -> Iterator[bytes]:
+        try:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+        except OSError as error:
+            raise _explained(error, self._folder) from error
 
     def abandon(self, key: str, upload_id: str) -> None:
         """Removes the hidden file of an attempt that was killed, and its data: without a manifest it is no backup."""
@@ -100,6 +108,16 @@ class DirectoryStore:
         if key.startswith("/") or ".." in key.split("/"):
             raise BadInput(f"{key!r} is not a key of a store")
         return self._folder / key
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files_below(path)
+        else:
+            yield path
 
 
 def _write(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
