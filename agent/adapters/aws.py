@@ -70,7 +70,7 @@ def _subject(arguments: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _translated(what: str) -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
     try:
         yield
@@ -90,5 +90,7 @@ def _translated(what: str) -> Iterator[None]:
         raise AwsRefused(
             f"{what}: there are no AWS credentials", aws_code="NoCredentials", hint="the node needs an instance role"
         ) from None
+    except NoRegionError:
+        raise AwsRefused(f"{what}: no AWS region is set", aws_code="NoRegion", hint="set store.region") from None
     except BotoCoreError as error:
         raise AwsUnavailable(f"{what}: {error}", hint="is the service reachable from this node?") from None

@@ -13,7 +13,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, retry_if_result, stop_after_attempt, wait_exponential, wait_random
+from tenacity.retry import retry_base
 
 from agent.adapters import files
 from agent.config import StoreConfig
@@ -25,8 +26,13 @@ CHUNK_BYTES = 1024 * 1024
 MOST_ATTEMPTS = 6
 ABSENT_CODES = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
 TAKEN_CODES = frozenset({"412", "PreconditionFailed"})
-LOST_CODES = frozenset({"NoSuchUpload", "404", "409", "ConditionalRequestConflict"})
-SETUP_CODES = frozenset({"AccessDenied", "403", "Forbidden", "NoSuchBucket", "NoCredentials", "InvalidAccessKeyId"})
+CONFLICT_CODES = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
+LOST_CODES = frozenset({"NoSuchUpload", "404"}) | CONFLICT_CODES
+# Refusals that say nothing about what a store can do: of this node, at this time.
+SETUP_CODES = CONFLICT_CODES | {
+    "AccessDenied", "403", "Forbidden", "NoSuchBucket", "NoCredentials", "InvalidAccessKeyId", "ExpiredToken",
+    "InvalidToken", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "NoRegion",
+}  # fmt: skip
 
 
 class Client(Protocol):
@@ -40,8 +46,11 @@ class Client(Protocol):
 class S3Store:
     """Objects below `s3://bucket/prefix/`. The client makes its connection on first use, so boto3 loads only then."""
 
-    def __init__(self, config: StoreConfig, *, client: Client, state_folder: Path, cluster: str) -> None:
+    def __init__(
+        self, config: StoreConfig, *, client: Client, state_folder: Path, cluster: str, first_wait_s: float = 0.2
+    ) -> None:
         self._config = config
+        self._first_wait_s = first_wait_s
         self._client = client
         self._state_folder = state_folder
         self._probe_folder = f"coordination/{cluster}"
@@ -68,9 +77,9 @@ class S3Store:
             upload.send(chunks)
             version_id = self._complete(upload, metadata, conditional=can["conditions"])
         except BaseException:
-            with contextlib.suppress(AwsRefused, AwsUnavailable):
+            with contextlib.suppress(AwsRefused, AwsUnavailable):  # the journal stays, the next attempt aborts it
                 self.abandon(key, upload_id)
-            journal.clear()
+                journal.clear()
             raise
         stored = self._confirm(upload.key, upload.size_bytes, upload.composite_sha256(), can)
         journal.clear()
@@ -106,7 +115,7 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         """A small object, whole. Raises SnapshotNotFound."""
-        for attempt in self._retrying():
+        for attempt in self._retrying(retry_if_exception(_is_worth_repeating)):
             with attempt, self.open(key) as chunks:
                 return b"".join(chunks)
         raise AssertionError("tenacity re-raises the last error")
@@ -143,6 +152,17 @@ class S3Store:
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 
     def _complete(self, upload: "_Upload", metadata: Mapping[str, str], *, conditional: bool) -> str:
+        """The object's version. Sent again only where nothing lies under the key yet."""
+        again = self._retrying(retry_if_result(lambda version_id: version_id is None))
+        again.retry_error_callback = lambda state: None
+        version_id = again(self._complete_once, upload, metadata, conditional=conditional)
+        if version_id is None:
+            raise AwsUnavailable(
+                f"the upload to {self._place(upload.key)} can not be completed", hint="a later try may work"
+            )
+        return str(version_id)
+
+    def _complete_once(self, upload: "_Upload", metadata: Mapping[str, str], *, conditional: bool) -> str | None:
         condition = {"IfNoneMatch": "*"} if conditional else {}
         try:
             answer = self._call(
@@ -155,15 +175,17 @@ class S3Store:
             return self._resolve(upload, metadata, error)
         return str(answer.get("VersionId", ""))
 
-    def _resolve(self, upload: "_Upload", metadata: Mapping[str, str], error: AgentError) -> str:
-        """Whether a completion that was refused or whose answer was lost is nevertheless ours."""
+    def _resolve(self, upload: "_Upload", metadata: Mapping[str, str], error: AgentError) -> str | None:
+        """Whether a completion that was refused or whose answer was lost is nevertheless ours; None: try again."""
         head = self._head(upload.key)
         if head is None:
-            raise error
+            if isinstance(error, AwsUnavailable):
+                return None
+            raise KeyTaken(f"the upload to {self._place(upload.key)} is gone: {error}") from error
         ours = head.get("Metadata", {}).get("op-id") == metadata["op-id"] and head["ContentLength"] == upload.size_bytes
         echoed = head.get("ChecksumSHA256") if self._capabilities()["checksums"] else None
         if not ours or echoed not in (None, upload.composite_sha256()):
-            raise KeyTaken(f"s3://{self._config.bucket}/{upload.key} holds another object") from error
+            raise KeyTaken(f"{self._place(upload.key)} holds another object") from error
         return str(head.get("VersionId", ""))
 
     def _confirm(self, key: str, size_bytes: int, checksum: str, can: Mapping[str, bool]) -> Any:
@@ -171,14 +193,14 @@ class S3Store:
         if head is None or head["ContentLength"] != size_bytes:
             found = "nothing" if head is None else f"{head['ContentLength']} bytes"
             raise StoreError(
-                f"s3://{self._config.bucket}/{key} has {found} after the upload of {size_bytes} bytes",
+                f"{self._place(key)} has {found} after the upload of {size_bytes} bytes",
                 hint="something between this node and the bucket alters data: check proxies and the store itself",
             )
         if not can["checksums"]:
             return "unavailable"  # what a store echoes that takes wrong checksums proves nothing
         echoed = head.get("ChecksumSHA256")
         if echoed is not None and echoed != checksum:
-            raise StoreError(f"s3://{self._config.bucket}/{key} has the checksum {echoed}, not {checksum}")
+            raise StoreError(f"{self._place(key)} has the checksum {echoed}, not {checksum}")
         return "passed" if echoed == checksum else "unavailable"
 
     def _head(self, full_key: str) -> Mapping[str, Any] | None:
@@ -197,27 +219,33 @@ class S3Store:
             known = json.loads(path.read_text())
             if isinstance(known, dict) and {"conditions", "checksums"} <= known.keys():
                 return known
-        known = {"conditions": not self._takes_twice(), "checksums": not self._takes_wrong_checksum()}
+        known = self._probe()
         files.write_atomic(path, json.dumps(known).encode())
         return known
 
-    def _takes_twice(self) -> bool:
-        return all(self._probe("probe-condition", b"probe") for _ in range(2))
+    def _probe(self) -> dict[str, bool]:
+        """What is refused counts only beside the same call that is taken: a store may refuse for other reasons."""
+        condition = {"IfNoneMatch": "*"}
+        first, second = (self._try("probe-condition", b"probe", condition) for _ in range(2))
+        conditions = second in TAKEN_CODES
+        if not conditions:
+            condition = {}
+            first = self._try("probe-condition", b"probe", condition)
+        right = first in {"", *TAKEN_CODES}
+        wrong = self._try(f"probe-checksum-{secrets.token_hex(4)}", b"other bytes", condition)
+        return {"conditions": conditions, "checksums": right and wrong != ""}
 
-    def _takes_wrong_checksum(self) -> bool:
-        return self._probe(f"probe-checksum-{secrets.token_hex(4)}", b"other bytes")
-
-    def _probe(self, name: str, checksummed: bytes) -> bool:
-        """Whether the store takes a small object with the checksum of those bytes."""
+    def _try(self, name: str, checksummed: bytes, condition: Mapping[str, str]) -> str:
+        """Sends a small object with the checksum of those bytes. Returns "" or the code of the refusal."""
         checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(hashlib.sha256(checksummed).digest())}
         key = self._full(f"{self._probe_folder}/{name}")
         try:
-            self._repeat("put_object", Key=key, Body=b"probe", IfNoneMatch="*", **checksum, **self._common({}))
+            self._repeat("put_object", Key=key, Body=b"probe", **condition, **checksum, **self._common({}))
         except AwsRefused as answer:
             if answer.aws_code in SETUP_CODES:
                 raise
-            return False
-        return True
+            return answer.aws_code or "refused"
+        return ""
 
     def _common(self, metadata: Mapping[str, str]) -> dict[str, Any]:
         encryption = {
@@ -230,13 +258,16 @@ class S3Store:
     def _full(self, key: str) -> str:
         return f"{self._config.prefix.strip('/')}/{key}".lstrip("/")
 
-    def _repeat(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        return self._retrying()(self._call, operation, **arguments)
+    def _place(self, full_key: str) -> str:
+        return f"s3://{self._config.bucket}/{full_key}"
 
-    def _retrying(self) -> Retrying:
+    def _repeat(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        return self._retrying(retry_if_exception(_is_worth_repeating))(self._call, operation, **arguments)
+
+    def _retrying(self, retry: retry_base) -> Retrying:
         return Retrying(
-            retry=retry_if_exception_type(AwsUnavailable),
-            wait=wait_exponential_jitter(initial=0.2, max=8.0),
+            retry=retry,
+            wait=wait_exponential(multiplier=self._first_wait_s, max=8.0) + wait_random(0, 5 * self._first_wait_s),
             stop=stop_after_attempt(MOST_ATTEMPTS),
             reraise=True,
         )
@@ -280,6 +311,10 @@ class _Upload:
         self._part_digests += digest
         self.size_bytes += len(content)
         self.sha256.update(content)
+
+
+def _is_worth_repeating(error: BaseException) -> bool:
+    return isinstance(error, AwsUnavailable) or (isinstance(error, AwsRefused) and error.aws_code in CONFLICT_CODES)
 
 
 def _base64(digest: bytes) -> str:

@@ -1,0 +1,177 @@
+"""One suite for every store: whole or not at all, never overwritten, and a listing is complete or an error."""
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.domain import snapshot
+from agent.errors import BadInput, KeyTaken, SnapshotNotFound
+from agent.operations.leftovers import JOURNAL_NAME, Journal
+from tests.integration.stores import DirectoryTarget, S3Target, Target, start_moto
+from tests.sandbox import s3_server
+from tests.sandbox.processes import Processes
+from tests.sandbox.s3_server import S3Server
+from tests.setup import debian
+
+pytestmark = pytest.mark.integration
+PART = 5 * 1024 * 1024
+METADATA = {"trace-id": "1" * 32, "op-id": "snapshot-1", "cluster": "prod"}
+KEY = "hourly/data/prod/20260131T120000Z-01234567-89abcdef.db.zst"
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S3Server]]:
+    folder = tmp_path_factory.mktemp("s3")
+    with Processes(folder / "logs") as processes:
+        found = {"moto": start_moto(processes)}
+        if (debian.cache() / "tools/versitygw").exists():
+            found["versitygw"] = s3_server.start(processes, folder)
+        yield found
+
+
+@pytest.fixture(params=["directory", "moto", "versitygw"])
+def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    if request.param == "directory":
+        return DirectoryTarget(tmp_path / "store")
+    servers: dict[str, S3Server] = request.getfixturevalue("servers")
+    if request.param not in servers:
+        pytest.skip("versitygw is not in the cache; `make tools` builds it where there is a Go")
+    server = servers[request.param]
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "work").mkdir()
+    return S3Target(server, f"run-{secrets.token_hex(6)}", tmp_path / "work")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    (tmp_path / "attempt").mkdir()
+    return Journal(tmp_path / "attempt")
+
+
+def content_of(size_bytes: int) -> bytes:
+    return (hashlib.sha256(str(size_bytes).encode()).digest() * (size_bytes // 32 + 1))[:size_bytes]
+
+
+def in_chunks(content: bytes, size_bytes: int = 700_001) -> Iterator[bytes]:
+    for start in range(0, len(content), size_bytes):
+        yield content[start : start + size_bytes]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, PART, PART + 1])
+def test_what_goes_in_comes_out(target: Target, journal: Journal, tmp_path: Path, size_bytes: int) -> None:
+    content = content_of(size_bytes)
+    stored = target.store.put(KEY, in_chunks(content), metadata=METADATA, journal=journal)
+    assert (stored.key, stored.size_bytes) == (KEY, size_bytes)
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+    assert stored.stored == ("passed" if target.proves_integrity else "unavailable")
+    with target.store.open(KEY, stored.version_id) as chunks:
+        assert b"".join(chunks) == content
+    assert target.store.keys("hourly/data/prod") == [KEY]
+    assert target.unfinished() == []
+    assert not (tmp_path / "attempt" / JOURNAL_NAME).exists()
+
+
+def test_a_source_that_breaks_leaves_nothing(target: Target, journal: Journal, tmp_path: Path) -> None:
+    class Broken(Exception):
+        pass
+
+    def chunks() -> Iterator[bytes]:
+        yield from in_chunks(content_of(PART + 1))
+        raise Broken
+
+    with pytest.raises(Broken):
+        target.store.put(KEY, chunks(), metadata=METADATA, journal=journal)
+    assert target.store.keys("hourly/") == []
+    assert target.unfinished() == []
+    assert not (tmp_path / "attempt" / JOURNAL_NAME).exists()
+
+
+def test_an_upload_is_journalled_before_its_first_byte(target: Target, journal: Journal, tmp_path: Path) -> None:
+    seen = []
+
+    def chunks() -> Iterator[bytes]:
+        seen.append((tmp_path / "attempt" / JOURNAL_NAME).read_text())
+        yield b"content"
+
+    target.store.put(KEY, chunks(), metadata=METADATA, journal=journal)
+    assert KEY in seen[0]
+
+
+def test_an_object_is_never_overwritten(target: Target, journal: Journal) -> None:
+    target.store.put(KEY, iter([b"the first"]), metadata=METADATA, journal=journal)
+    with pytest.raises(KeyTaken):
+        target.store.put(KEY, iter([b"another"]), metadata=METADATA | {"op-id": "snapshot-2"}, journal=journal)
+    assert target.store.read(KEY) == b"the first"
+    assert target.unfinished() == []
+
+
+def test_a_small_object_is_put_once_and_the_same_again_is_no_conflict(target: Target) -> None:
+    key = snapshot.manifest_key("hourly", "prod", "20260131T120000Z-01234567")
+    assert target.store.put_if_absent(key, b"{}", metadata=METADATA)
+    assert target.store.put_if_absent(key, b"{}", metadata=METADATA)
+    assert not target.store.put_if_absent(key, b"[]", metadata=METADATA)
+    assert target.store.read(key) == b"{}"
+
+
+def test_of_writers_at_the_same_time_one_wins(target: Target) -> None:
+    target.store.put_if_absent("first/of/all", b"probes are done", metadata=METADATA)
+    outcomes: dict[bytes, bool] = {}
+    ready = threading.Barrier(4)
+
+    def write(content: bytes) -> None:
+        store = target.store
+        ready.wait()
+        outcomes[content] = store.put_if_absent("the/same/key", content, metadata=METADATA)
+
+    writers = [threading.Thread(target=write, args=(f"writer {number}".encode(),)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(outcomes.values()) == [False, False, False, True]
+    assert outcomes[target.store.read("the/same/key")]
+
+
+def test_a_listing_has_every_object_below_the_folder_and_no_other(target: Target, journal: Journal) -> None:
+    keys = ["hourly/manifest/prod/b.json", "hourly/manifest/prod/a.json", "hourly/manifest/prod/deep/er/c.json"]
+    for key in [*keys, "hourly/manifest/production/d.json", "hourly/data/prod/e", "monthly/manifest/prod/f.json"]:
+        target.store.put_if_absent(key, b"{}", metadata=METADATA)
+
+    def look_meanwhile() -> Iterator[bytes]:
+        yield b"half"
+        assert target.store.keys("hourly/manifest/prod/") == sorted(keys)
+
+    target.store.put("hourly/manifest/prod/unfinished", look_meanwhile(), metadata=METADATA, journal=journal)
+    assert target.store.keys("hourly/manifest/prod/") == sorted([*keys, "hourly/manifest/prod/unfinished"])
+    assert target.store.keys("hourly/manifest/nobody/") == []
+
+
+@pytest.mark.parametrize("key", ["hourly/data/prod/none", "first/of/all/none"])
+def test_what_is_not_there_is_not_found(target: Target, key: str) -> None:
+    target.store.put_if_absent("first/of/all", b"a file, not a folder", metadata=METADATA)
+    with pytest.raises(SnapshotNotFound):
+        target.store.read(key)
+    with pytest.raises(SnapshotNotFound), target.store.open(key):
+        pass
+
+
+def test_giving_up_what_is_not_there_is_no_error(target: Target) -> None:
+    for upload_id in ("", "unknown"):
+        target.store.abandon(KEY, upload_id)
+
+
+def test_data_that_lost_its_commit_goes_where_a_node_can_delete(target: Target, journal: Journal) -> None:
+    target.store.put(KEY, iter([b"content"]), metadata=METADATA, journal=journal)
+    target.store.abandon(KEY, "")
+    assert target.store.keys("hourly/") == ([] if target.can_delete else [KEY])
+
+
+@pytest.mark.parametrize("key", ["../outside", "/absolute", "a/../../b"])
+def test_a_key_can_not_leave_a_directory(tmp_path: Path, key: str) -> None:
+    with pytest.raises(BadInput):
+        DirectoryTarget(tmp_path / "store").store.read(key)
