@@ -3,13 +3,13 @@
 import re
 
 from agent import trace
-from lambdas import dispatch
-from lambdas.dispatch import Trigger
+from lambdas.dispatch import ask_one_node
+from lambdas.invocation import Trigger, invocation
 
 SERVICE = "etcd-agent-lambda-backup"
 OPERATION = "snapshot"
 
-# Of what an EventBridge rule with a schedule sends, all that is used or that tells it from other events.
+# Of what an EventBridge rule with a schedule sends: what is used, and what tells it from other events.
 _FIELDS = {
     "source": (re.compile(r"aws\.events"), "aws.events"),
     "detail-type": (re.compile(r"Scheduled Event"), "Scheduled Event"),
@@ -23,39 +23,39 @@ _FIELDS = {
 
 
 def handler(event: object, context: object) -> dict[str, str]:
-    """Returns the ids of trace, operation, node and command; raises DispatchFailed when no node was asked.
+    """Returns the ids of trace, operation, instance and command; raises DispatchFailed when no node was asked.
 
-    Raising is what makes Lambda try again, the dead-letter queue fill and the alarm on errors work: answers
-    of asynchronous invocations are thrown away.
+    Raising is what makes Lambda try again, fills the dead-letter queue and rings the alarm: what an
+    asynchronous invocation returns is thrown away.
     """
     trigger = read_schedule(event)
-    with dispatch.invocation(SERVICE, OPERATION, trigger, context):
-        return dispatch.ask_one_node(OPERATION, trigger)
+    with invocation(SERVICE, OPERATION, trigger, context):
+        return ask_one_node(OPERATION, trigger)
 
 
 def read_schedule(event: object) -> Trigger:
-    """The trigger in a schedule event, or one that lists all problems under a fresh trace id."""
-    problems = _problems_of(event)
-    if not problems and isinstance(event, dict):
+    """The trigger in a schedule event, or one that names all problems, under a fresh trace id."""
+    fields = event if isinstance(event, dict) else {}
+    problems = [problem for name in _FIELDS if (problem := _problem_of(name, fields.get(name)))]
+    if not isinstance(event, dict):
+        problems = [f"it is of type {type(event).__name__}, not an object"]
+    if not problems:
+        event_id, event_time = fields["id"], fields["time"]
         try:
-            trace_id = trace.trace_id_from_event(event["id"], event["time"])
+            trace_id = trace.trace_id_from_event(event_id, event_time)
         except ValueError:
-            problems = [f"time is {event['time']}, which does not exist"]
+            problems = [f"time is {event_time}, which does not exist"]
         else:
-            return Trigger(trace_id, trace.op_id_from_event(OPERATION, event["id"]), event["time"])
+            return Trigger(trace_id, trace.op_id_from_event(OPERATION, event_id), event_id, event_time)
     return Trigger(trace.new_trace_id(), problems=tuple(problems))
 
 
-def _problems_of(event: object) -> list[str]:
-    if not isinstance(event, dict):
-        return [f"it is of type {type(event).__name__}, not an object"]
-    problems = []
-    for name, (pattern, expected) in _FIELDS.items():
-        value = event.get(name)
-        if value is None:
-            problems.append(f"{name} is missing")
-        elif not isinstance(value, str):
-            problems.append(f"{name} is of type {type(value).__name__}, not {expected}")
-        elif not pattern.fullmatch(value):
-            problems.append(f"{name} is {trace.printable_excerpt(value)!r}, not {expected}")
-    return problems
+def _problem_of(name: str, value: object) -> str:
+    pattern, expected = _FIELDS[name]
+    if value is None:
+        return f"{name} is missing"
+    if not isinstance(value, str):
+        return f"{name} is of type {type(value).__name__}, not {expected}"
+    if not pattern.fullmatch(value):
+        return f"{name} is {trace.printable_excerpt(value)!r}, not {expected}"
+    return ""

@@ -30,7 +30,7 @@ def build(target: Path) -> str:
 
 def contents() -> Mapping[str, Path]:
     """The files of the zip by their names in it."""
-    handlers = {path.name: path for path in (PROJECT / "lambdas").glob("*.py") if path != Path(__file__).resolve()}
+    handlers = {path.name: path for path in (PROJECT / "lambdas").glob("*.py") if path.name != "build.py"}
     return (
         {f"lambdas/{name}": path for name, path in handlers.items()}
         | {name: PROJECT / name for name in AGENT_FILES}
