@@ -23,6 +23,7 @@ FOLDERS = (*LIVE_STATES, *ENDS, "rejected", "progress")
 END_OF_STATUS = {"succeeded": "done", "failed": "failed", "refused": "refused"}
 MOST_RECORD_BYTES = 16 * 1024 * 1024
 SUFFIX = ".json"
+REASON_SUFFIX = ".reason.json"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Spool:
         source, folder = self.folder / "incoming" / name, self.folder / "rejected"
         kept = f"{name[:100]}.{secrets.token_hex(4)}"
         files.write_atomic(
-            folder / f"{kept}.reason.json",
+            folder / f"{kept}{REASON_SUFFIX}",
             json.dumps({"name": name, "reason": reason, "rejected_at": now}).encode() + b"\n",
         )
         try:
@@ -138,6 +139,20 @@ class Spool:
             pass
         except OSError:  # a folder, or a stranger's file that we may not link
             source.rename(folder / kept)
+
+    def rejections(self) -> list[dict[str, str]]:
+        """What was rejected, the oldest first: `name`, `reason`, `rejected_at`."""
+        told = []
+        for name in self.names("rejected"):
+            if name.endswith(REASON_SUFFIX):
+                with contextlib.suppress(FileNotFoundError, ValueError):
+                    told.append(json.loads((self.folder / "rejected" / name).read_text()))
+        return [reason for reason in told if isinstance(reason, dict)]
+
+    def rejection(self, op_id: str) -> str:
+        """Why the last request of that id was rejected, "" when none was."""
+        reasons = [told.get("reason", "") for told in self.rejections() if told.get("name") == f"{op_id}{SUFFIX}"]
+        return reasons[-1] if reasons else ""
 
     def write_progress(self, op_id: str, progress: dict[str, Any]) -> None:
         """Says how far an operation is; not synced, it is only for onlookers."""

@@ -4,6 +4,7 @@ This is the edge that turns errors into a message and an exit code.
 """
 
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from agent import __version__
-from agent.errors import EXIT_FAILED, AgentError
+from agent.errors import EXIT_FAILED, AgentError, BadInput
 
 COMMANDS = {
     "config": "agent.cli.config",
@@ -54,14 +55,14 @@ def cli(context: click.Context, flags: tuple[str, ...]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. Returns the exit code: see `etcd-agent --help` and docs/operations.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = cli.main(
-            args=list(sys.argv[1:] if arguments is None else arguments), prog_name="etcd-agent", standalone_mode=False
-        )
+        result = cli.main(args=words, prog_name="etcd-agent", standalone_mode=False)
     except AgentError as error:
-        return _told(error.message, error.hint, error.exit_code)
+        return _told(error, words)
     except click.ClickException as error:
         error.show()
+        _print_error(words, BadInput.code, error.format_message(), "")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -69,15 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None  # the reader went away; nothing is left to flush
         return EXIT_FAILED
     except PermissionError as error:
-        return _told(f"{error.filename}: permission denied", "run it as root, by sudo", EXIT_FAILED)
+        return _told(AgentError(f"{error.filename}: permission denied", hint="run it as root, by sudo"), words)
     except Exception as error:
         log.exception("unexpected error", extra={"event": "command.crashed"})
-        return _told(f"unexpected error: {type(error).__name__}: {error}", "please report this", EXIT_FAILED)
+        told = AgentError(f"unexpected error: {type(error).__name__}: {error}", hint="please report this")
+        return _told(told, words)
     return result if isinstance(result, int) else 0
 
 
-def _told(message: str, hint: str, exit_code: int) -> int:
-    click.echo(f"etcd-agent: {message}", err=True)
-    if hint:
-        click.echo(f"  next: {hint}", err=True)
-    return exit_code
+def _told(error: AgentError, words: Sequence[str]) -> int:
+    click.echo(f"etcd-agent: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  next: {error.hint}", err=True)
+    _print_error(words, error.code, error.message, error.hint)
+    return error.exit_code
+
+
+def _print_error(words: Sequence[str], code: str, message: str, hint: str) -> None:
+    """Who asked for JSON gets the error as JSON too; the sentence for people is on stderr already."""
+    if "--json" in words:
+        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))

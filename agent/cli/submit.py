@@ -1,16 +1,13 @@
 """`submit`: the door for SSM and scripts. Loads neither boto3, rich nor watchdog."""
 
 import json
-import os
-from collections.abc import Mapping
-from typing import Any
 
 import click
 
-from agent import bootstrap, trace
-from agent.cli import waiting
-from agent.domain.request import OPERATIONS, Record
-from agent.errors import EXIT_OK, BadInput, StillRunning
+from agent import bootstrap
+from agent.cli import asking
+from agent.domain.request import OPERATIONS
+from agent.errors import BadInput
 
 
 @click.command()
@@ -35,32 +32,12 @@ def submit(
     """
     if operation not in OPERATIONS:
         raise BadInput(f"operation {operation!r} does not exist", hint=f"operations: {', '.join(sorted(OPERATIONS))}")
-    node = bootstrap.load_node(flags)
-    waiting.open_spool(node)
-    inherited = waiting.inherited_trace(os.environ)
-    ssm_command_id = os.environ.get("SSM_COMMAND_ID", "")
-    with (
-        trace.bound(
-            trace_id=inherited.trace_id,
-            parent_span_id=inherited.parent_span_id,
-            operation=operation,
-            ssm_command_id=ssm_command_id,
-        ),
-        trace.span(),
-    ):
-        request = waiting.make_request(operation, _parsed(params), op_id=op_id, requested_at=requested_at)
-        with trace.bound(op_id=request.op_id):
-            generation = waiting.hand_over(node, request)
-            if not wait:
-                if not node.daemon_is_there:
-                    click.echo("no daemon is running: it is queued and runs when one starts", err=True)
-                _print({"op_id": request.op_id, "trace_id": request.trace_id, "state": "queued"}, as_json)
-                return EXIT_OK
-            found = waiting.wait_for_end(node, request.op_id, generation, timeout_s, lambda progress: None)
-            if found is None:
-                return _still_running(node, request.op_id, request.trace_id, as_json)
-    _print(_told(found.record, found.state), as_json)
-    return waiting.exit_code_for(found.record)
+    answer = asking.ask(
+        bootstrap.load_node(flags), operation, _parsed(params), op_id=op_id, requested_at=requested_at, wait=wait,
+        timeout_s=timeout_s, on_progress=lambda progress: None,
+    )  # fmt: skip
+    _print(answer, as_json)
+    return answer.exit_code
 
 
 def _parsed(params: tuple[str, ...]) -> dict[str, str]:
@@ -73,26 +50,11 @@ def _parsed(params: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _still_running(node: bootstrap.Node, op_id: str, trace_id: str, as_json: bool) -> int:
-    found = node.spool.find(op_id)
-    progress = node.spool.read_progress(op_id)
-    state = found.state if found else "unknown"
-    _print({"op_id": op_id, "trace_id": trace_id, "state": state, "progress": progress}, as_json)
-    return StillRunning.exit_code
-
-
-def _told(record: Record, state: str) -> dict[str, Any]:
-    import msgspec
-
-    answer = {"op_id": record.request.op_id, "trace_id": record.request.trace_id, "state": state}
-    return answer | {"result": msgspec.to_builtins(record.result)}
-
-
-def _print(answer: Mapping[str, Any], as_json: bool) -> None:
+def _print(answer: asking.Answer, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(answer))
+        click.echo(json.dumps(answer.document()))
         return
-    click.echo(f"{answer['op_id']}: {answer['state']}  trace={answer['trace_id']}")
-    error = (answer.get("result") or {}).get("error")
-    if error:
-        click.echo(f"{error['message']}\n  next: {error['hint']}", err=True)
+    click.echo(f"{answer.op_id}: {answer.state}  trace={answer.trace_id}")
+    result = answer.record.result if answer.record else None
+    if result is not None and result.error is not None:
+        click.echo(f"{result.error.message}\n  next: {result.error.hint}", err=True)

@@ -1,71 +1,23 @@
-"""Handing a request to the daemon and waiting for its result; what `submit` and every mutating command share."""
+"""Handing a request to the daemon by way of the spool, and waiting for its end."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from agent import trace
-from agent.adapters.spool import ENDS, Found, become_owner
-from agent.bootstrap import Node, configure_logs
-from agent.domain import request as requests
+from agent.adapters.spool import ENDS, Found
+from agent.bootstrap import Node
 from agent.domain.request import Record, Request
-from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, AgentError, BadInput, NoDaemon, exit_code_of
+from agent.errors import AgentError, BadInput, NoDaemon
 from agent.logs import emit
 
 NO_DAEMON_WAIT_S = 10.0
 POLL_FIRST_S = 0.02
 POLL_MOST_S = 0.25
+GONE_WAIT_S = 2.0
 RESULTS_CARRIED = 10
+OnProgress = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger(__name__)
-
-
-def open_spool(node: Node) -> None:
-    """Becomes the spool's owner and starts to log. Raises AgentError when the agent was never started here."""
-    try:
-        become_owner(node.paths.spool)
-    except FileNotFoundError:
-        if "ETCD_AGENT_ROOT" not in os.environ:
-            raise AgentError(
-                f"{node.paths.spool} does not exist", hint="start the agent once: `systemctl start etcd-agent`"
-            ) from None
-        node.spool.create()
-    configure_logs(node, to_stderr_from="WARNING")
-
-
-def inherited_trace(environment: Mapping[str, str]) -> trace.Inherited:
-    """The trace of TRACE_ID or TRACEPARENT, else a fresh one; what can not be read is told by a warning."""
-    parent = trace.parse_inherited(environment.get("TRACEPARENT", ""))
-    given = environment.get("TRACE_ID", "")
-    if not given:
-        return parent or trace.Inherited(trace.new_trace_id())
-    inherited = trace.parse_inherited(given)
-    if inherited is None:
-        fresh = trace.Inherited(trace.new_trace_id())
-        with trace.bound(trace_id=fresh.trace_id):
-            emit(log, logging.WARNING, "trace.rejected", "TRACE_ID is no trace id; a fresh one is used",
-                 rejected=trace.printable_excerpt(given))  # fmt: skip
-        return fresh
-    return parent if parent and parent.trace_id == inherited.trace_id else inherited
-
-
-def make_request(
-    operation: str, params: Mapping[str, str], *, op_id: str | None = None, requested_at: str | None = None
-) -> Request:
-    """A request out of a command's words and the bound trace. Raises BadInput."""
-    context = trace.current()
-    return requests.make(
-        op_id=op_id if op_id is not None else f"{operation}-{trace.new_span_id()}",
-        operation=operation,
-        trace_id=context["trace_id"],
-        span_id=context.get("span_id", ""),
-        requested_at=requested_at or requests.format_moment(datetime.now(UTC)),
-        params=dict(params),
-        source="ssm" if context.get("ssm_command_id") else "cli",
-        ssm_command_id=context.get("ssm_command_id", ""),
-    )
 
 
 def hand_over(node: Node, request: Request) -> int:
@@ -85,17 +37,21 @@ def hand_over(node: Node, request: Request) -> int:
 
 
 def wait_for_end(
-    node: Node, op_id: str, generation: int, timeout_s: float | None, on_progress: Callable[[Mapping[str, Any]], None]
+    node: Node, op_id: str, generation: int, timeout_s: float | None, on_progress: OnProgress
 ) -> Found | None:
     """Waits for that generation's end; None when the time is over. Raises NoDaemon after 10 s without one."""
     started = time.monotonic()
-    daemon_seen_at = started
+    daemon_seen_at = seen_at = started
     pause_s = POLL_FIRST_S
     while True:
         found = node.spool.find(op_id)
         if found is not None and found.state in ENDS and found.record.generation >= generation:
             return found
         now = time.monotonic()
+        if found is not None:
+            seen_at = now
+        elif now - seen_at >= GONE_WAIT_S:
+            raise _gone(node, op_id)
         if node.daemon_is_there:
             daemon_seen_at = now
         elif now - daemon_seen_at >= NO_DAEMON_WAIT_S:
@@ -110,14 +66,12 @@ def wait_for_end(
         pause_s = min(POLL_MOST_S, pause_s * 1.5)
 
 
-def exit_code_for(record: Record) -> int:
-    """The exit code that a result means."""
-    result = record.result
-    if result is None or result.status == "succeeded":
-        return EXIT_OK
-    if result.status == "refused":
-        return EXIT_REFUSED
-    return exit_code_of(result.error.code) if result.error else EXIT_FAILED
+def _gone(node: Node, op_id: str) -> AgentError:
+    """The error for a request that lies in no folder any more, so that nobody waits for it for ever."""
+    reason = node.spool.rejection(op_id)
+    if reason:
+        return BadInput(f"the daemon rejected {op_id}: {reason}", hint="is the daemon of this command's version?")
+    return AgentError(f"{op_id} is in no folder of {node.spool.folder} any more", hint="ask again")
 
 
 def _next_generation(found: Found, request: Request) -> Record | None:

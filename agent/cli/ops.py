@@ -1,0 +1,98 @@
+"""`ops list` and `ops show`: what was asked of this node, how far it is and how it ended."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from agent.adapters.spool import ENDS, LIVE_STATES, SUFFIX
+from agent.bootstrap import Node
+from agent.cli import operation_views, tables
+from agent.cli.reading import reading, require_spool
+from agent.domain.request import OpId
+from agent.errors import AgentError, BadInput
+
+STATES = (*LIVE_STATES, *ENDS, "rejected")
+MOST_SHOWN = 50
+
+
+@click.group()
+def ops() -> None:
+    """Operations: asked for, running, waiting and ended ones."""
+
+
+@ops.command(name="list")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; can be repeated.")
+@click.option("--limit", default=MOST_SHOWN, show_default=True, type=click.IntRange(min=0), help="0 shows all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, which has all of them.")
+@click.pass_obj
+def list_(flags: tuple[str, ...], states: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """What this node was asked for, the newest first. Results are kept 15 days."""
+    with reading(flags) as node:
+        require_spool(node)
+        now = datetime.now(UTC)
+        seen: dict[str, dict[str, Any]] = {}
+        for row in _rows(node, states or STATES, now):
+            seen.setdefault(f"{row['op_id']} {row['state'] == 'rejected'}", row)  # one that moved on is seen twice
+        rows = sorted(seen.values(), key=lambda row: str(row["since"]), reverse=True)
+    if as_json:
+        tables.print_json({"operations": rows})
+        return
+    operation_views.print_list(rows, rows[:limit] if limit else rows, now)
+
+
+@ops.command()
+@click.argument("op_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def show(flags: tuple[str, ...], op_id: str, as_json: bool) -> None:
+    """All that is known of operation OP_ID: its steps, its result or how far it is."""
+    try:
+        msgspec.convert(op_id, OpId)
+    except msgspec.ValidationError:
+        raise BadInput(f"{op_id[:80]!r} is no operation id", hint="`etcd-agent ops list` shows them") from None
+    with reading(flags) as node:
+        require_spool(node)
+        found = node.spool.find(op_id)
+        if found is None:
+            raise _unknown(node, op_id)
+        progress = node.spool.read_progress(op_id)
+    document = {
+        "state": found.state, **msgspec.to_builtins(found.record), "result": msgspec.to_builtins(found.record.result),
+        "progress": progress or None,
+    }  # fmt: skip
+    if as_json:
+        tables.print_json(document)
+        return
+    operation_views.print_operation(found.state, found.record, progress, datetime.now(UTC))
+
+
+def _rows(node: Node, states: tuple[str, ...], now: datetime) -> Iterator[dict[str, Any]]:
+    for state in states:
+        if state == "rejected":
+            yield from (
+                {"state": state, "op_id": str(told.get("name", "")).removesuffix(SUFFIX),
+                 "since": str(told.get("rejected_at", "")), "message": str(told.get("reason", ""))}
+                for told in node.spool.rejections()
+            )  # fmt: skip
+            continue
+        for name in node.spool.names(state):
+            op_id = name.removesuffix(SUFFIX)
+            try:
+                yield operation_views.row(state, node.spool.read(state, op_id), now)
+            except FileNotFoundError:
+                continue  # it moved on while we looked, and shows in its next state
+            except BadInput as error:
+                yield {"state": state, "op_id": op_id, "since": "", "message": f"damaged: {error.message}"}
+
+
+def _unknown(node: Node, op_id: str) -> AgentError:
+    reason = node.spool.rejection(op_id)
+    if reason:
+        return AgentError(f"{op_id} was rejected: {reason}", hint="correct the request and submit it again")
+    return AgentError(
+        f"this node knows no operation {op_id}",
+        hint="`etcd-agent ops list` shows what it knows; results are kept 15 days, and each node has its own",
+    )
