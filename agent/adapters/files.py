@@ -56,14 +56,13 @@ def read_owned(path: Path, *, owner: int, most_bytes: int) -> bytes:
         raise
     except OSError as error:
         raise BadInput(f"{path.name} can not be opened as a plain file: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput(f"{path.name} is not a regular file")
-        if status.st_uid != owner:
-            raise BadInput(f"{path.name} belongs to uid {status.st_uid}, not to uid {owner}, the spool's owner")
-        if status.st_size > most_bytes:
-            raise BadInput(f"{path.name} has {status.st_size} bytes, more than the {most_bytes} allowed")
+    try:
+        _require_plain(path.name, os.fstat(descriptor), owner, most_bytes)
+        stream = os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    with stream:
         content = stream.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise BadInput(f"{path.name} has more than the {most_bytes} bytes allowed")
@@ -149,6 +148,15 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _require_plain(name: str, status: os.stat_result, owner: int, most_bytes: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInput(f"{name} is not a regular file")
+    if status.st_uid != owner:
+        raise BadInput(f"{name} belongs to uid {status.st_uid}, not to uid {owner}, the spool's owner")
+    if status.st_size > most_bytes:
+        raise BadInput(f"{name} has {status.st_size} bytes, more than the {most_bytes} allowed")
 
 
 @contextlib.contextmanager
