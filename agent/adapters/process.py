@@ -6,6 +6,7 @@ environment of its processes, so a number that was used again is never killed.
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from agent import trace
 from agent.errors import CommandMissing, CommandTimeout
 
 INHERITED_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR")
+NOT_A_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR})
 TICK_S = 0.2
 GROUP_END_S = 10.0
 
@@ -68,8 +70,13 @@ def run(
             text=True,
             errors="replace",
         )
-    except FileNotFoundError:
-        raise CommandMissing(f"{argv[0]} does not exist", hint="set etcd.tools_dir to the folder it is in") from None
+    except OSError as error:
+        if error.errno not in NOT_A_PROGRAM:
+            raise
+        raise CommandMissing(
+            f"{argv[0]} can not be run: {error.strerror}",
+            hint="is it there, executable, and built for this machine? etcd.tools_dir names the folder to look in",
+        ) from None
     with child:
         try:
             stdout, stderr = _communicate(child, stdin, timeout_s, on_tick)
@@ -140,7 +147,7 @@ def attempt_identity() -> str:
 def end_attempt(identity: str, op_id: str) -> None:
     """Kills what is left of the attempt that wrote `identity`; returns when it is gone."""
     group, _, boot = identity.partition(" ")
-    if group.isdigit() and boot == boot_id():
+    if group.isascii() and group.isdigit() and boot == boot_id():
         kill_group(int(group), op_id)
 
 
