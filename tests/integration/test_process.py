@@ -194,17 +194,17 @@ def test_a_group_number_that_was_used_again_is_never_killed(
     assert all(map(is_alive, [worker.pid, *family]))
 
 
-def test_an_attempt_of_another_boot_or_of_nobody_is_never_killed(
-    tmp_path: Path, workers: list[process.Worker]
-) -> None:
+def test_an_attempt_of_another_boot_or_of_nobody_is_never_killed(tmp_path: Path, workers: list[process.Worker]) -> None:
     worker, *family = worker_with_family(tmp_path, workers)
+    boot = process.boot_id()
+    other_boot = "00000000-0000-0000-0000-000000000000"
     for identity in (
-        f"{worker.pid} 00000000-0000-0000-0000-000000000000", f"{worker.pid}", "", "x y", f"-1 {process.boot_id()}",
-        f"0 {process.boot_id()}", f"\u00b2 {process.boot_id()}", f"{worker.pid + 1} {process.boot_id()}", f"{worker.pid}\n{process.boot_id()}",
+        f"{worker.pid} {other_boot}", f"{worker.pid}", f"{worker.pid}\n{boot}", f"{worker.pid + 1} {boot}",
+        "", "x y", f"-1 {boot}", f"0 {boot}", f"\u00b2 {boot}",
     ):  # fmt: skip
         process.end_attempt(identity, OP_ID)
     assert all(map(is_alive, [worker.pid, *family]))
-    process.end_attempt(f"{worker.pid} {process.boot_id()}", OP_ID)
+    process.end_attempt(f"{worker.pid} {boot}", OP_ID)
     assert not any(map(is_alive, [worker.pid, *family]))
 
 
