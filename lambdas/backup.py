@@ -30,7 +30,7 @@ def handler(event: object, context: object) -> dict[str, str]:
     """
     trigger = read_schedule(event)
     with invocation(SERVICE, OPERATION, trigger, context):
-        return ask_one_node(OPERATION, trigger)
+        return ask_one_node(requested_at=trigger.event_time)
 
 
 def read_schedule(event: object) -> Trigger:

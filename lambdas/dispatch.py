@@ -16,7 +16,6 @@ from typing import Any
 
 from agent import __version__, trace
 from agent.logs import emit
-from lambdas.invocation import AwsRefused, AwsUnavailable, BadSettings, NoEligibleNode, Trigger
 
 DELIVERY_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 3
@@ -39,6 +38,47 @@ _SETTINGS = {
 log = logging.getLogger(__name__)
 
 
+class DispatchFailed(Exception):
+    """No node was asked. Lambda's own report and the dead-letter queue hold only the text: the trace is in it."""
+
+    code = "failed"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{message} (trace={trace.current_trace_id()})")
+        self.message = message
+        self.hint = hint
+
+
+class BadEvent(DispatchFailed):
+    """The event is none that this handler is for."""
+
+    code = "bad_input"
+
+
+class BadSettings(DispatchFailed):
+    """The function's environment is incomplete or wrong."""
+
+    code = "config_invalid"
+
+
+class NoEligibleNode(DispatchFailed):
+    """No instance is in service and reachable by SSM."""
+
+    code = "no_eligible_node"
+
+
+class AwsRefused(DispatchFailed):
+    """AWS said no."""
+
+    code = "aws_refused"
+
+
+class AwsUnavailable(DispatchFailed):
+    """AWS did not answer, or is overloaded."""
+
+    code = "aws_unavailable"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The function's environment."""
@@ -48,14 +88,14 @@ class Settings:
     document_version: str
 
 
-def ask_one_node(operation: str, trigger: Trigger) -> dict[str, str]:
-    """Chooses a node, sends it the command and returns the ids of all that. Raises DispatchFailed."""
-    settings = read_settings(os.environ)
-    instance_id = _find_node(settings.groups, trigger.op_id)
-    command_id = _send(settings, operation, trigger, instance_id)
+def ask_one_node(requested_at: str) -> dict[str, str]:
+    """Chooses a node and sends it what the bound trace context asks for. Returns the ids; raises DispatchFailed."""
+    settings, asked = read_settings(os.environ), trace.current()
+    instance_id = _find_node(settings.groups, asked["op_id"])
+    command_id = _send(settings, asked, requested_at, instance_id)
     return {
-        "trace_id": trigger.trace_id,
-        "op_id": trigger.op_id,
+        "trace_id": asked["trace_id"],
+        "op_id": asked["op_id"],
         "instance_id": instance_id,
         "command_id": command_id,
     }
@@ -88,19 +128,20 @@ def _find_node(groups: tuple[str, ...], op_id: str) -> str:
     states = _lifecycle_states(groups)
     pings = _ping_states([instance_id for instance_id, state in states.items() if state == IN_SERVICE])
     eligible = [instance_id for instance_id in states if pings.get(instance_id) == ONLINE]
-    told = "; ".join(
-        f"{instance_id}: {_unfitness(state, pings.get(instance_id))}"
+    skipped = {
+        instance_id: _unfitness(state, pings.get(instance_id))
         for instance_id, state in sorted(states.items())
         if instance_id not in eligible
-    )
+    }
     if not eligible:
+        reasons = "; ".join(f"{instance_id}: {reason}" for instance_id, reason in skipped.items())
         raise NoEligibleNode(
-            f"no node of {', '.join(groups)} can be asked: {told or 'there are no instances'}",
+            f"no node of {', '.join(groups)} can be asked: {reasons or 'there are no instances'}",
             hint="is amazon-ssm-agent running on the nodes, with a role that lets it register and a route to SSM?",
         )
     instance_id = choose(op_id, eligible)
-    emit(log, logging.INFO, "node.chosen", f"{instance_id} will be asked{told and '; not eligible: '}{told}",
-         target_instance_id=instance_id, eligible=len(eligible), instances=len(states))  # fmt: skip
+    emit(log, logging.INFO, "node.chosen", f"{instance_id} is the one of {len(eligible)} to be asked",
+         instance_id=instance_id, eligible=eligible, skipped=skipped)  # fmt: skip
     return instance_id
 
 
@@ -136,13 +177,13 @@ def _ping_states(instance_ids: list[str]) -> dict[str, str]:
     return states
 
 
-def _send(settings: Settings, operation: str, trigger: Trigger, instance_id: str) -> str:
+def _send(settings: Settings, asked: Mapping[str, str], requested_at: str, instance_id: str) -> str:
     parameters = {
-        "traceId": trigger.trace_id,
-        "parentSpanId": trace.current()["span_id"],
-        "operation": operation,
-        "opId": trigger.op_id,
-        "requestedAt": trigger.event_time,
+        "traceId": asked["trace_id"],
+        "parentSpanId": asked["span_id"],
+        "operation": asked["operation"],
+        "opId": asked["op_id"],
+        "requestedAt": requested_at,
     }
     # SendCommand knows no client token, so the SDK's retry after a lost answer can send the command twice. It
     # stays on: both carry one op id to one node, where the second joins the work of the first. To raise instead
@@ -153,11 +194,11 @@ def _send(settings: Settings, operation: str, trigger: Trigger, instance_id: str
             DocumentName=settings.document,
             DocumentVersion=settings.document_version,
             Parameters={name: [value] for name, value in parameters.items()},
-            Comment=f"etcd-agent {operation} trace={trigger.trace_id}",
+            Comment=f"etcd-agent {asked['operation']} trace={asked['trace_id']}",
             TimeoutSeconds=DELIVERY_TIMEOUT_S,
         )
     command_id = str(answer["Command"]["CommandId"])
-    emit(log, logging.INFO, "command.sent", f"SSM has the command for {instance_id}", target_instance_id=instance_id,
+    emit(log, logging.INFO, "command.sent", f"SSM has the command for {instance_id}", instance_id=instance_id,
          ssm_command_id=command_id, document=settings.document,
          document_version=settings.document_version)  # fmt: skip
     return command_id

@@ -10,50 +10,10 @@ from dataclasses import dataclass
 
 from agent import __version__, logs, trace
 from agent.logs import emit
+from lambdas.dispatch import BadEvent, DispatchFailed
 
 _X_RAY_ROOT = re.compile(r"(?:\A|;)Root=(1-[0-9a-f]{8}-[0-9a-f]{24})(?:;|\Z)")
 log = logging.getLogger(__name__)
-
-
-class DispatchFailed(Exception):
-    """No node was asked. Lambda's own report and the dead-letter queue hold only the text: the trace is in it."""
-
-    code = "failed"
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(f"{message} (trace={trace.current_trace_id()})")
-        self.message = message
-        self.hint = hint
-
-
-class BadEvent(DispatchFailed):
-    """The event is none that this handler is for."""
-
-    code = "bad_input"
-
-
-class BadSettings(DispatchFailed):
-    """The function's environment is incomplete or wrong."""
-
-    code = "config_invalid"
-
-
-class NoEligibleNode(DispatchFailed):
-    """No instance is in service and reachable by SSM."""
-
-    code = "no_eligible_node"
-
-
-class AwsRefused(DispatchFailed):
-    """AWS said no."""
-
-    code = "aws_refused"
-
-
-class AwsUnavailable(DispatchFailed):
-    """AWS did not answer, or is overloaded."""
-
-    code = "aws_unavailable"
 
 
 @dataclass(frozen=True)
@@ -76,8 +36,8 @@ def invocation(service: str, operation: str, trigger: Trigger, context: object) 
     started = time.monotonic()
     _configure_logs(service, context)
     with trace.bound(trace_id=trigger.trace_id, op_id=trigger.op_id, operation=operation), trace.span():
-        emit(log, logging.INFO, "lambda.started", f"an event asks for {operation}",
-             event_id=trigger.event_id, event_time=trigger.event_time)  # fmt: skip
+        asker = f"event {trigger.event_id}" if trigger.event_id else "an event"
+        emit(log, logging.INFO, "lambda.started", f"{asker} asks for {operation}")
         try:
             _require_valid(trigger)
             yield
@@ -103,11 +63,11 @@ def _require_valid(trigger: Trigger) -> None:
 def _configure_logs(service: str, context: object) -> None:
     fields = {
         "cluster": trace.printable_excerpt(os.environ.get("CLUSTER", "")),
-        "request_id": str(getattr(context, "aws_request_id", "")),
+        "lambda_request_id": str(getattr(context, "aws_request_id", "")),
     }
     # Another one for every try of Lambda: so it is logged beside the trace, and never used as its id.
     if match := _X_RAY_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", "")):
-        fields["xray_root"] = match[1]
+        fields["xray_trace_id"] = match[1]
     logs.configure(service=service, version=__version__, fields=fields)
 
 

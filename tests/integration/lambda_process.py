@@ -174,7 +174,7 @@ class Ran:
     def lines(self, number: int | None = None) -> list[dict[str, Any]]:
         """All log lines, or those of the event with that number."""
         lines = [json.loads(line) for line in self.stderr.splitlines()]
-        return [line for line in lines if number is None or line["request_id"] == f"request-{number}"]
+        return [line for line in lines if number is None or line["lambda_request_id"] == f"request-{number}"]
 
 
 def run(zip_path: Path, url: str, *events: object, **environment: str) -> Ran:

@@ -97,12 +97,13 @@ def test_every_line_has_the_trace_and_the_fields_of_the_agent(straight: Ran) -> 
         expected = {
             "trace_id": answer["trace_id"], "op_id": answer["op_id"], "operation": "snapshot", "cluster": "prod",
             "service": "etcd-agent-lambda-backup", "version": __version__, "level": "INFO",
-            "request_id": "request-0", "xray_root": X_RAY_ROOT,
+            "lambda_request_id": "request-0", "xray_trace_id": X_RAY_ROOT,
         }  # fmt: skip
         assert {name: line.get(name) for name in expected} == expected
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
-    assert lines[0]["event_id"] == schedule_event()["id"]
-    assert lines[1]["target_instance_id"] == lines[2]["target_instance_id"] == answer["instance_id"]
+    assert str(schedule_event()["id"]) in lines[0]["message"]
+    assert lines[1]["instance_id"] == lines[2]["instance_id"] == answer["instance_id"]
+    assert (sorted(lines[1]["eligible"]), lines[1]["skipped"]) == (sorted(NODES), {})
     assert lines[2]["ssm_command_id"] == answer["command_id"]
     assert lines[3]["duration_ms"] >= 0
 
@@ -137,7 +138,11 @@ def test_only_instances_in_service_and_online_are_asked(zip_path: Path, stub: St
     assert {answer["instance_id"] for answer in ran.answers} == {NODES[2]}
     asked = {tuple(call.parameters["Filters"][0]["Values"]) for call in stub.calls if "Filters" in call.parameters}
     assert asked == {NODES}
-    assert f"{NODES[0]}: its SSM ping is ConnectionLost" in ran.lines()[1]["message"]
+    chosen = ran.lines()[1]
+    assert chosen["eligible"] == [NODES[2]]
+    assert chosen["skipped"][NODES[0]] == "its SSM ping is ConnectionLost"
+    assert chosen["skipped"][NODES[1]] == "it is not registered with SSM"
+    assert chosen["skipped"]["i-0b000000000000001"] == "its lifecycle state is Terminating:Wait"
 
 
 def test_all_groups_and_all_pages_are_read(zip_path: Path, stub: Stub) -> None:
