@@ -33,7 +33,7 @@ def row(state: str, record: Record, now: datetime) -> dict[str, Any]:
 def took_ms(record: Record, now: datetime) -> int | None:
     """What the steps took together, or how long it runs; None before it starts."""
     if record.result is not None:
-        return sum(step.duration_ms for step in record.result.steps)
+        return _took_ms(record.result)
     if record.acceptance is None:
         return None
     accepted_at = _parsed(record.acceptance.accepted_at)
@@ -81,7 +81,7 @@ def print_operation(state: str, record: Record, progress: Mapping[str, Any], now
     if result is None:
         rows.append(("progress", progress_text(progress)))
     else:
-        rows.append(("finished", _moment(result.finished_at, now)))
+        rows.append(("finished", f"{_moment(result.finished_at, now)}, took {tables.duration(_took_ms(result))}"))
     screen.print(tables.pairs(rows))
     if result is not None:
         _print_result(result)
@@ -105,8 +105,7 @@ def print_answer(answer: Answer, named: Sequence[tuple[str, str]] = ()) -> None:
         screen.print(tables.pairs([*rows, ("progress", progress_text(answer.progress or {}))]))
         screen.print(tables.plain(f"\nit goes on without this command: etcd-agent ops show {answer.op_id}", "dim"))
         return
-    took = sum(step.duration_ms for step in result.steps)
-    screen.print(tables.pairs([*rows, ("took", f"{tables.duration(took)}{_attempt(result)}")]))
+    screen.print(tables.pairs([*rows, ("took", f"{tables.duration(_took_ms(result))}{_attempt(result)}")]))
     if result.error is not None:
         _print_steps(result.steps)
         _print_error(result.error)
@@ -180,6 +179,10 @@ def _parsed(text: str) -> datetime | None:
         return parse_moment(text)
     except BadInput:
         return None
+
+
+def _took_ms(result: Result) -> int:
+    return sum(step.duration_ms for step in result.steps)
 
 
 def _attempt(result: Result) -> str:
