@@ -24,6 +24,7 @@ LOCK_TRIES = 20
 ORPHAN_INTERVAL_S = 0.5
 CLEAN_UP_S = 5.0
 HOUSEKEEPING_INTERVAL_S = 3600.0
+UNFINISHED_FOR_S = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -53,12 +54,13 @@ class Daemon:
         self._stops_asked = 0
         self._housekeeping_due = 0.0
         self._scan_due = 0.0
+        self._rotation_due = 0.0
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises AgentError when another daemon runs on this node."""
         self._take_lock()
         self._spool.create()
-        self._spool.sweep_unfinished_writes()
+        self._spool.sweep_unfinished_writes(time.time() - UNFINISHED_FOR_S)
         with self._signals(), spool.watch(self._spool.folder / "incoming", self._wake):
             emit(log, logging.INFO, "daemon.started", f"serving {self._spool.folder}", pid=os.getpid())
             self._cycle()
@@ -80,7 +82,16 @@ class Daemon:
         if now >= self._housekeeping_due:
             self._housekeeping_due = now + HOUSEKEEPING_INTERVAL_S
             self._spool.prune(time.time() - self._timing.results_kept_s)
-        self._rotate_log()
+        self._try_to_rotate_log(now)
+
+    def _try_to_rotate_log(self, now: float) -> None:
+        if now < self._rotation_due:
+            return
+        try:
+            self._rotate_log()
+        except OSError as error:
+            self._rotation_due = now + HOUSEKEEPING_INTERVAL_S
+            emit(log, logging.WARNING, "log.not_rotated", f"the log file grows, it can not be rotated: {error}")
 
     def _sleep(self) -> None:
         waits = [self._scan_due - time.monotonic()]

@@ -3,9 +3,10 @@
 Part of the daemon's layer, without its signals and sleeping, so that tests drive it step by step.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from agent.domain.request import (
     format_moment,
     slot_is_free,
 )
-from agent.errors import AgentError, BadInput, DeadlineExceeded, WorkerCrashed
+from agent.errors import AgentError, BadInput, CommandTimeout, DeadlineExceeded, WorkerCrashed
 from agent.logs import emit
 
 EXIT_LOCKED = 75
@@ -46,13 +47,14 @@ class Intake:
 
     def __init__(
         self, *, spool: Spool, locks: Path, worker_argv: Sequence[str], environment: dict[str, str],
-        timeout_s: Callable[[str], int],
+        timeout_s: Callable[[str], int], clean_up_s: float = CLEAN_UP_S,
     ) -> None:  # fmt: skip
         self._spool = spool
         self._locks = locks
         self._worker_argv = tuple(worker_argv)
         self._environment = environment
         self._timeout_s = timeout_s
+        self._clean_up_s = clean_up_s
         self._queued = 0
         self._ended = 0
         self._orphans: dict[str, str] = {}  # slot -> op_id, of workers that a former daemon started
@@ -75,16 +77,8 @@ class Intake:
         """Looks through `incoming/`: rejects what is no request, starts what has a free slot, oldest first."""
         self._queued = 0
         for name in self._spool.names("incoming"):
-            try:
-                self._consider(name)
-            except BadInput as error:
-                emit(
-                    log, logging.ERROR, "request.rejected", f"rejected {name[:100]!r}: {error}",
-                    error_code=error.code, error_message=error.message, error_hint=error.hint,
-                )  # fmt: skip
-                self._spool.reject(name, error.message, _now())
-            except FileNotFoundError:
-                continue
+            with _going_on(f"incoming/{name[:100]}"):
+                self._take(name)
 
     def reap(self, *, rerun: bool = True) -> None:
         """Looks after the workers: ended ones, and ones whose time is over."""
@@ -94,15 +88,17 @@ class Intake:
                 self._bound(running)
                 continue
             del self.running[slot]
-            process.kill_group(running.process.pid, running.record.request.op_id)
             if exit_code not in (0, EXIT_LOCKED):
                 with _bound_to(running.record):
                     emit(
                         log, logging.WARNING, "worker.ended", f"the worker ended with {exit_code}", exit_code=exit_code
                     )
             self._ended += 1
-            if rerun and exit_code != EXIT_LOCKED:
-                self._settle(running.record.request.op_id)
+            op_id = running.record.request.op_id
+            with _going_on(op_id):
+                process.kill_group(running.process.pid, op_id)
+                if rerun and exit_code != EXIT_LOCKED:
+                    self._settle(op_id)
 
     def recover(self) -> None:
         """Looks through `running/` for operations that no worker of this daemon runs."""
@@ -111,17 +107,30 @@ class Intake:
         for name in self._spool.names("running"):
             op_id = name.removesuffix(SUFFIX)
             if op_id not in ours:
-                self._settle(op_id)
+                with _going_on(op_id):
+                    self._settle(op_id)
 
     def next_deadline_in_s(self) -> float | None:
         """Seconds until a worker's time is over, or None."""
         times = []
         for running in self.running.values():
             if running.terminated_at is not None:
-                times.append(running.terminated_at + CLEAN_UP_S - time.monotonic())
+                times.append(running.terminated_at + self._clean_up_s - time.monotonic())
             elif running.record.acceptance is not None:
                 times.append(running.record.acceptance.deadline_boot_s - process.boot_clock_s())
         return max(0.01, min(times)) if times else None
+
+    def _take(self, name: str) -> None:
+        try:
+            self._consider(name)
+        except BadInput as error:
+            emit(
+                log, logging.ERROR, "request.rejected", f"rejected {name[:100]!r}: {error}",
+                error_code=error.code, error_message=error.message, error_hint=error.hint,
+            )  # fmt: skip
+            self._spool.reject(name, error.message, _now())
+        except FileNotFoundError:
+            return  # it went on meanwhile
 
     def _consider(self, name: str) -> None:
         op_id = name.removesuffix(SUFFIX)
@@ -129,7 +138,7 @@ class Intake:
             raise BadInput(f"{name[:100]!r} is not named OP_ID.json")
         record = self._spool.read("incoming", op_id)
         if self._spool.ended(op_id, record.generation):
-            self._spool.drop_incoming(op_id)
+            self._drop_ended(record)
             return
         slot = OPERATIONS[record.request.operation].slot
         if self._is_running(op_id):
@@ -138,6 +147,13 @@ class Intake:
             self._queued += 1
         elif self._spool.claim(op_id):
             self._start(self._accept(record))
+
+    def _drop_ended(self, record: Record) -> None:
+        op_id = record.request.op_id
+        found = self._spool.end_of(op_id)
+        if found is not None and not found.record.request.same_work_as(record.request):
+            raise BadInput(f"{op_id} is known for other work", hint="an op id names one piece of work")
+        self._spool.drop_incoming(op_id)
 
     def _is_running(self, op_id: str) -> bool:
         return self._spool.path("running", op_id).exists()
@@ -181,8 +197,9 @@ class Intake:
         if running.terminated_at is None:
             running.terminated_at = time.monotonic()
             running.process.terminate()
-        elif time.monotonic() >= running.terminated_at + CLEAN_UP_S:
-            process.kill_group(running.process.pid, running.record.request.op_id)
+        elif time.monotonic() >= running.terminated_at + self._clean_up_s:
+            with _going_on(running.record.request.op_id):
+                process.kill_group(running.process.pid, running.record.request.op_id)
 
     def _settle(self, op_id: str) -> None:
         """Decides what becomes of an operation in `running/` that has no worker of ours."""
@@ -200,6 +217,9 @@ class Intake:
             return
         try:
             process.end_attempt(lock.content(), op_id)
+        except CommandTimeout:
+            self._orphans[slot] = op_id
+            raise
         finally:
             lock.release()
         if self._spool.ended(op_id, record.generation):
@@ -243,6 +263,15 @@ def _why_not_again(record: Record) -> AgentError | None:
             hint=f"`etcd-agent trace {record.request.trace_id}` shows how far each attempt came; was memory short?",
         )
     return None
+
+
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """What can not be done for one operation now must not end the service for all: it is tried again."""
+    try:
+        yield
+    except (OSError, AgentError) as error:
+        emit(log, logging.ERROR, "spool.trouble", f"{what} has to wait: {error}")
 
 
 def _time_left_s(acceptance: Acceptance) -> float:

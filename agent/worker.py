@@ -66,7 +66,6 @@ class Worker:
 
     def _run_bound(self, record: Record) -> int:
         job = self.make_job(record)
-        job.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         steps = Steps(lambda progress: self.spool.write_progress(record.request.op_id, dict(progress)))
         started_at = _now()
         emit(
@@ -77,6 +76,7 @@ class Worker:
         error: ErrorResult | None = None
         status: Status = "succeeded"
         try:
+            job.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             output = self.operations[record.request.operation](job, steps)
         except Interrupted:
             emit(

@@ -71,12 +71,7 @@ def run(
             errors="replace",
         )
     except OSError as error:
-        if error.errno not in NOT_A_PROGRAM:
-            raise
-        raise CommandMissing(
-            f"{argv[0]} can not be run: {error.strerror}",
-            hint="is it there, executable, and built for this machine? etcd.tools_dir names the folder to look in",
-        ) from None
+        raise _explained(argv[0], error) from None
     with child:
         try:
             stdout, stderr = _communicate(child, stdin, timeout_s, on_tick)
@@ -119,13 +114,16 @@ class Worker:
 
 def spawn_worker(argv: Sequence[str], op_id: str, environment: Mapping[str, str]) -> Worker:
     """Starts a worker as leader of a session of its own; stderr is shared, so journald gets its lines."""
-    child = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={**environment, "ETCD_AGENT_OP_ID": op_id},
-        start_new_session=True,
-    )
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={**environment, "ETCD_AGENT_OP_ID": op_id},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _explained(argv[0], error) from None
     return Worker(op_id, child)
 
 
@@ -175,6 +173,15 @@ def kill_group(group: int, op_id: str) -> None:
             )
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)
+
+
+def _explained(program: str, error: OSError) -> CommandMissing | OSError:
+    if error.errno not in NOT_A_PROGRAM:
+        return error
+    return CommandMissing(
+        f"{program} can not be run: {error.strerror}",
+        hint="is it there, executable, and built for this machine? etcd.tools_dir names the folder to look in",
+    )
 
 
 def _communicate(

@@ -6,6 +6,7 @@ that moves meanwhile. Nothing is renamed out of `incoming/`, because watchdog ho
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 from agent.adapters import files
 from agent.domain.request import MOST_REQUEST_BYTES, Record, Status, decode, encode
 from agent.errors import AgentError, BadInput
+from agent.logs import emit
 
 LIVE_STATES = ("incoming", "waiting", "running")
 ENDS: tuple[Status | str, ...] = ("done", "failed", "refused")
@@ -24,6 +26,7 @@ END_OF_STATUS = {"succeeded": "done", "failed": "failed", "refused": "refused"}
 MOST_RECORD_BYTES = 16 * 1024 * 1024
 SUFFIX = ".json"
 REASON_SUFFIX = ".reason.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,20 @@ class Spool:
     def find(self, op_id: str) -> Found | None:
         """Where an operation is now. Raises BadInput when its record is damaged."""
         for _ in range(2):  # twice: one that went back to `incoming/` meanwhile is seen by the second look
-            for state in (*LIVE_STATES, *ENDS):
+            for state in LIVE_STATES:
                 with contextlib.suppress(FileNotFoundError):
                     return Found(state, self.read(state, op_id))
+            if (end := self.end_of(op_id)) is not None:
+                return end
         return None
+
+    def end_of(self, op_id: str) -> Found | None:
+        """The newest generation that ended. Raises BadInput when its record is damaged."""
+        ends: list[Found] = []
+        for state in ENDS:  # two of them, where a crash kept the end of an earlier generation from being removed
+            with contextlib.suppress(FileNotFoundError):
+                ends.append(Found(state, self.read(state, op_id)))
+        return max(ends, key=lambda found: found.record.generation, default=None)
 
     def read(self, state: str, op_id: str) -> Record:
         """A record in a state. Raises FileNotFoundError, BadInput."""
@@ -128,17 +141,19 @@ class Spool:
         """Moves what is no request to `rejected/`, with the reason beside it."""
         source, folder = self.folder / "incoming" / name, self.folder / "rejected"
         kept = f"{name[:100]}.{secrets.token_hex(4)}"
-        files.write_atomic(
-            folder / f"{kept}{REASON_SUFFIX}",
-            json.dumps({"name": name, "reason": reason, "rejected_at": now}).encode() + b"\n",
-        )
         try:
             os.link(source, folder / kept, follow_symlinks=False)
             source.unlink()
         except FileNotFoundError:
-            pass
+            if not os.path.lexists(source):
+                return  # it went on meanwhile
+            raise
         except OSError:  # a folder, or a stranger's file that we may not link
             source.rename(folder / kept)
+        files.write_atomic(
+            folder / f"{kept}{REASON_SUFFIX}",
+            json.dumps({"name": name, "reason": reason, "rejected_at": now}).encode() + b"\n",
+        )
 
     def rejections(self) -> list[dict[str, str]]:
         """What was rejected, the oldest first: `name`, `reason`, `rejected_at`."""
@@ -158,8 +173,9 @@ class Spool:
         """Says how far an operation is; not synced, it is only for onlookers."""
         path = self.path("progress", op_id)
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(progress))
-        temporary.rename(path)
+        with contextlib.suppress(OSError):  # a full disk here must not end an operation that needs none
+            temporary.write_text(json.dumps(progress))
+            temporary.rename(path)
 
     def read_progress(self, op_id: str) -> dict[str, Any]:
         """The last progress of an operation, empty when it has none."""
@@ -173,27 +189,32 @@ class Spool:
         """Removes ended and rejected files last changed before that time of the epoch; returns how many."""
         removed = 0
         for state in (*ENDS, "rejected"):
-            for entry in os.scandir(self.folder / state):
-                if entry.stat(follow_symlinks=False).st_mtime < older_than_s and not entry.is_dir(
-                    follow_symlinks=False
-                ):
-                    Path(entry.path).unlink(missing_ok=True)
-                    removed += 1
+            for entry in list(os.scandir(self.folder / state)):
+                with contextlib.suppress(FileNotFoundError):  # a worker ends a new generation meanwhile
+                    old = entry.stat(follow_symlinks=False).st_mtime < older_than_s
+                    if old and not entry.is_dir(follow_symlinks=False):
+                        Path(entry.path).unlink()
+                        removed += 1
         return removed
 
-    def sweep_unfinished_writes(self) -> None:
-        """Removes temporary files of killed writers; for the daemon's start, when nobody writes but `submit`."""
-        for state in ("running", "waiting", *ENDS, "rejected", "progress"):
-            for entry in os.scandir(self.folder / state):
-                if files.is_temporary(entry.name):
-                    Path(entry.path).unlink(missing_ok=True)
+    def sweep_unfinished_writes(self, older_than_s: float) -> None:
+        """Removes temporary files that killed writers left before that time of the epoch.
+
+        Younger ones may be those of `submit`, or of a worker that outlived a former daemon.
+        """
+        for state in FOLDERS:
+            for entry in list(os.scandir(self.folder / state)):
+                with contextlib.suppress(FileNotFoundError):
+                    if files.is_temporary(entry.name) and entry.stat(follow_symlinks=False).st_mtime < older_than_s:
+                        Path(entry.path).unlink()
 
 
 @contextlib.contextmanager
 def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
     """Calls `wake` from another thread whenever a file appears in the folder.
 
-    Events only wake; what counts is the scan of the folder. Watchdog is imported here so that `submit` starts fast.
+    Events only wake; what counts is the scan of the folder. So a node whose inotify instances are used up (as many
+    pods can do) is served by the scan alone. Watchdog is imported here so that `submit` starts fast.
     """
     from watchdog.events import FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
     from watchdog.observers import Observer
@@ -204,7 +225,12 @@ def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
 
     observer = Observer()
     observer.schedule(Waker(), str(folder), event_filter=[FileCreatedEvent, FileMovedEvent])
-    observer.start()
+    try:
+        observer.start()
+    except OSError as error:
+        emit(log, logging.WARNING, "spool.unwatched", f"{folder} can not be watched, only scanned: {error}")
+        yield
+        return
     try:
         yield
     finally:
