@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from agent.cli import tables
 from agent.cli.asking import QUEUED, Answer
 from agent.domain.request import ErrorResult, Record, Result, StepResult, parse_moment
 from agent.errors import BadInput
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
-Pair: TypeAlias = "tuple[str, str | Text]"
 SIZES = frozenset({"raw_size_bytes", "size_bytes"})
 
 
@@ -65,7 +61,7 @@ def print_operation(state: str, record: Record, progress: Mapping[str, Any], now
     """The screen of `ops show`."""
     request, result, acceptance = record.request, record.result, record.acceptance
     screen = tables.console()
-    rows: list[Pair] = [
+    rows: list[tables.Pair] = [
         ("operation", request.operation),
         ("op id", request.op_id),
         ("trace", request.trace_id),
@@ -91,11 +87,11 @@ def print_operation(state: str, record: Record, progress: Mapping[str, Any], now
     screen.print(tables.plain(f"\nall its log lines: etcd-agent trace {request.trace_id}", "dim"))
 
 
-def print_answer(answer: Answer, named: Sequence[tuple[str, str]] = ()) -> None:
+def print_answer(answer: Answer, named: Sequence[tables.Pair] = ()) -> None:
     """What a mutating command ends with; `named` are the output's values that matter most, in words."""
     screen = tables.console()
     result = answer.record.result if answer.record else None
-    rows: list[Pair] = [
+    rows: list[tables.Pair] = [
         ("state", tables.coloured(answer.state)),
         *named,
         ("op id", answer.op_id),

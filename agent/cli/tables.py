@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+Pair: TypeAlias = "tuple[str, str | Text]"
 WIDTH_OFF_TERMINAL = 180
 STATUS_STYLES = {"succeeded": "green", "done": "green", "passed": "green", "ok": "green", "yes": "green",
                  "failed": "red", "rejected": "red", "problem": "bold red", "no": "red", "damaged": "red",
@@ -49,7 +50,7 @@ def table(*columns: str, right: Iterable[str] = ()) -> "Table":
     return made
 
 
-def pairs(rows: Iterable[tuple[str, "str | Text"]]) -> "Table":
+def pairs(rows: Iterable[Pair]) -> "Table":
     """Names and values, one pair a line; empty values are left out."""
     from rich.table import Table
 

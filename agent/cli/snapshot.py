@@ -1,0 +1,137 @@
+"""`snapshot`: take one, list them, show one, verify them."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from agent import bootstrap
+from agent.cli import asking, dry_runs, operation_views, progress, snapshot_views, tables
+from agent.cli.reading import reading
+from agent.domain.snapshot import latest_good
+from agent.domain.soundness import why_not_good
+from agent.errors import BadInput, SnapshotInvalid
+
+Decorated = Callable[..., Any]
+
+
+def _mutating(function: Decorated) -> Decorated:
+    """The options that every mutating command has."""
+    for option in reversed(
+        (
+            click.option(
+                "--wait/--no-wait", default=True, help="Wait for the result (default), or return once it is queued."
+            ),
+            click.option(
+                "--timeout", "timeout_s", type=click.FloatRange(min=0),
+                help="Seconds to wait; exit 4 when it still runs.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Say what would be done, or why not, and change nothing."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@click.group()
+def snapshot() -> None:
+    """Snapshots of etcd, listed as backups only once they are verified and stored."""
+
+
+@snapshot.command()
+@click.option("--emergency", is_flag=True, help="Without what needs a quorum; never counted as good.")
+@_mutating
+@click.pass_obj
+def create(
+    flags: tuple[str, ...], emergency: bool, wait: bool, timeout_s: float | None, dry_run: bool, as_json: bool
+) -> int:
+    """Take a snapshot of this node's member, verify it and store it."""
+    params = {"emergency": "true"} if emergency else {}
+    return _ask(flags, "snapshot", params, wait, timeout_s, dry_run, as_json)
+
+
+@snapshot.command()
+@click.argument("identifier", metavar="ID|latest", required=False)
+@click.option("--all", "every", is_flag=True, help="All of them, one after the other.")
+@_mutating
+@click.pass_obj
+def verify(
+    flags: tuple[str, ...], identifier: str | None, every: bool, wait: bool, timeout_s: float | None, dry_run: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Read a stored snapshot back and check every byte of it; the outcome is recorded beside it."""
+    if every == (identifier is not None):
+        raise BadInput("name one snapshot, `latest`, or --all", hint="`etcd-agent snapshot list` shows them")
+    return _ask(flags, "verify", {"id": identifier or "all"}, wait, timeout_s, dry_run, as_json)
+
+
+@snapshot.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def list_(flags: tuple[str, ...], as_json: bool) -> None:
+    """What the store holds of this cluster, the newest first."""
+    from agent.operations import catalogue
+
+    damaged: list[SnapshotInvalid] = []
+    with reading(flags) as node:
+        store = bootstrap.make_store(node)
+        backups = catalogue.backups(store, node.config.cluster, damaged=damaged)
+    latest = latest_good(backups)
+    document = {
+        "cluster": node.config.cluster,
+        "store": store.describe(),
+        "latest": latest.manifest.snapshot_id if latest else None,
+        "snapshots": [snapshot_views.row(backup, latest) for backup in backups],
+        "damaged": [{"message": error.message, "hint": error.hint} for error in damaged],
+    }
+    if as_json:
+        tables.print_json(document)
+    else:
+        snapshot_views.print_list(document, datetime.now(UTC))
+
+
+@snapshot.command()
+@click.argument("identifier", metavar="ID|latest")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def show(flags: tuple[str, ...], identifier: str, as_json: bool) -> None:
+    """All that is known of one snapshot: its manifest, and what later verifications found."""
+    from agent.operations import catalogue
+
+    with reading(flags) as node:
+        store = bootstrap.make_store(node)
+        backup = catalogue.resolve(store, node.config.cluster, identifier)
+    if as_json:
+        tables.print_json(
+            {
+                "manifest": msgspec.to_builtins(backup.manifest),
+                "verifications": msgspec.to_builtins(backup.verifications),
+                "good": backup.is_good,
+                "why_not_good": why_not_good(backup),
+                "store": store.describe(),
+            }
+        )
+    else:
+        snapshot_views.print_backup(backup, store.describe(), datetime.now(UTC))
+
+
+def _ask(
+    flags: tuple[str, ...], operation: str, params: Mapping[str, str], wait: bool, timeout_s: float | None,
+    dry_run: bool, as_json: bool,
+) -> int:  # fmt: skip
+    if dry_run:
+        with reading(flags) as node:
+            return dry_runs.print_verdict(node, operation, params, as_json)
+    with progress.shown(operation) as on_progress:
+        answer = asking.ask(
+            bootstrap.load_node(flags), operation, params, wait=wait, timeout_s=timeout_s, on_progress=on_progress
+        )
+    if as_json:
+        tables.print_json(answer.document())
+    else:
+        result = answer.record.result if answer.record else None
+        operation_views.print_answer(answer, snapshot_views.named(operation, result))
+    return answer.exit_code

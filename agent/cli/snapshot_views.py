@@ -1,0 +1,188 @@
+"""How snapshots look to people: the list, one of them, and what a taken or verified one is summed up to."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.cli import tables
+from agent.domain.request import Result, parse_moment
+from agent.domain.snapshot import Backup, Check, Manifest
+from agent.domain.soundness import why_not_good
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def row(backup: Backup, latest: Backup | None) -> dict[str, Any]:
+    """One snapshot as `snapshot list --json` has it."""
+    manifest = backup.manifest
+    return {
+        "snapshot_id": manifest.snapshot_id, "retention_class": manifest.retention_class,
+        "requested_at": manifest.requested_at, "revision": manifest.revision,
+        "raw_size_bytes": manifest.raw_size_bytes, "size_bytes": manifest.data.size_bytes,
+        "checks": {check.level: check.outcome for check in manifest.checks},
+        "verifications": [
+            {"level": one.level, "passed": one.passed, "checked_at": one.checked_at, "message": one.message}
+            for one in backup.verifications
+        ],
+        "good": backup.is_good, "why_not_good": why_not_good(backup),
+        "latest": latest is not None and manifest.snapshot_id == latest.manifest.snapshot_id,
+        "node": manifest.node, "etcd_version": manifest.etcd_version, "trace_id": manifest.trace_id,
+        "op_id": manifest.op_id, "key": manifest.data.key,
+    }  # fmt: skip
+
+
+def print_list(document: Mapping[str, Any], now: datetime) -> None:
+    """The table of `snapshot list`, with what is damaged below it."""
+    screen = tables.console()
+    screen.print(tables.plain(f"cluster {document['cluster']}, {document['store']}", "dim"), soft_wrap=True)
+    if document["snapshots"]:
+        view = tables.table(
+            "ID", "AGE", "REVISION", "SIZE", "STORED", "CLASS", "VERIFIED", "GOOD",
+            right=("REVISION", "SIZE", "STORED"),
+        )  # fmt: skip
+        view.columns[0].no_wrap = True
+        for one in document["snapshots"]:
+            view.add_row(
+                one["snapshot_id"], tables.since(parse_moment(one["requested_at"]), now), str(one["revision"]),
+                tables.size(one["raw_size_bytes"]), tables.size(one["size_bytes"]), one["retention_class"],
+                _verified(one, now), _good(one),
+            )  # fmt: skip
+        screen.print(view)
+    else:
+        screen.print("no snapshots")
+    if document["latest"] is None:
+        screen.print(tables.plain("there is no good snapshot: `etcd-agent snapshot create` takes one", "bold red"))
+    for error in document["damaged"]:
+        screen.print(tables.error_lines("damaged", error["message"], error["hint"]))
+
+
+def print_backup(backup: Backup, store: str, now: datetime) -> None:
+    """The screen of `snapshot show`."""
+    manifest = backup.manifest
+    good = tables.plain("yes", "green") if backup.is_good else tables.plain(f"no: {_reasons(backup)}", "bold red")
+    screen = tables.console()
+    screen.print(
+        tables.pairs(
+            [
+                ("snapshot", manifest.snapshot_id),
+                ("good", good),
+                ("age", f"{tables.since(parse_moment(manifest.requested_at), now)} ({manifest.requested_at})"),
+                ("class", manifest.retention_class),
+            ]
+        )
+    )
+    for title, rows in (
+        ("content", _content(manifest)),
+        ("stored", _stored(manifest, store)),
+        ("origin", _origin(manifest)),
+    ):
+        screen.print(tables.plain(f"\n{title}", "bold"))
+        screen.print(tables.pairs(rows))
+    _print_checks(backup)
+
+
+def named(operation: str, result: Result | None) -> list[tables.Pair]:
+    """What the on-call wants of a result, in words."""
+    if result is None or not result.output:
+        return []
+    output = result.output
+    if operation == "verify":
+        passed = [one for one in output.get("verified", []) if one.get("passed")]
+        rows: list[tables.Pair] = [("verified", f"{one.get('snapshot_id')}, {one.get('checked_at')}") for one in passed]
+        return [*rows, ("where", str(output.get("store", "")))]
+    already = " (it was there already)" if output.get("already") else ""
+    raw, stored = output.get("raw_size_bytes", 0), output.get("size_bytes", 0)
+    return [
+        ("snapshot", f"{output.get('snapshot_id', '')}{already}"),
+        ("revision", str(output.get("revision", ""))),
+        ("size", f"{tables.size(raw)}, {tables.size(stored)} stored"),
+        ("where", str(output.get("store", ""))),
+        ("key", str(output.get("key", ""))),
+        ("class", str(output.get("retention_class", ""))),
+        ("checks", _outcomes(output.get("checks", {}))),
+    ]
+
+
+def _content(manifest: Manifest) -> list[tables.Pair]:
+    live_keys = "not counted" if manifest.live_keys is None else f"{manifest.live_keys:,}"
+    return [
+        ("revision", f"{manifest.revision:,}"),
+        ("keys", f"{manifest.total_key:,} with their history, {live_keys} live"),
+        ("size", _bytes(manifest.raw_size_bytes)),
+        ("sha256", manifest.raw_sha256),
+        ("hash", f"{manifest.hash:08x} by {manifest.tool}"),
+    ]
+
+
+def _stored(manifest: Manifest, store: str) -> list[tables.Pair]:
+    return [
+        ("store", store),
+        ("key", manifest.data.key),
+        ("version", manifest.data.version_id),
+        ("size", f"{_bytes(manifest.data.size_bytes)}, {manifest.data.compression}"),
+        ("sha256", manifest.data.sha256),
+    ]
+
+
+def _origin(manifest: Manifest) -> list[tables.Pair]:
+    return [
+        ("cluster", f"{manifest.cluster}, etcd cluster id {manifest.etcd_cluster_id}"),
+        ("member", f"{manifest.member_id} on {manifest.node} {manifest.instance_id}".strip()),
+        ("etcd", manifest.etcd_version),
+        ("taken", f"{manifest.started_at} to {manifest.finished_at}"),
+        ("agent", manifest.agent_version),
+        ("operation", manifest.op_id),
+        ("trace", manifest.trace_id),
+        *((f"fingerprint {name}", text) for name, text in manifest.fingerprints.items()),
+    ]
+
+
+def _bytes(count: int) -> str:
+    return f"{tables.size(count)} ({count:,} bytes)"
+
+
+def _print_checks(backup: Backup) -> None:
+    view = tables.table("CHECK", "OUTCOME", "WHEN", "BY", "NOTE")
+    for check in backup.manifest.checks:
+        view.add_row(*_check(check, "when it was taken", check.note))
+    for one in sorted(backup.verifications, key=lambda one: one.checked_at):
+        for check in one.checks:
+            view.add_row(*_check(check, f"{one.node}, trace {one.trace_id}", one.message or check.note))
+    screen = tables.console()
+    screen.print()
+    screen.print(view)
+
+
+def _check(check: Check, by: str, note: str) -> "tuple[Text, ...]":
+    plain = tables.plain
+    return plain(check.level), tables.coloured(check.outcome), plain(check.checked_at), plain(by), plain(note)
+
+
+def _reasons(backup: Backup) -> str:
+    return "; ".join(why_not_good(backup))
+
+
+def _good(one: Mapping[str, Any]) -> "Text":
+    if one["latest"]:
+        return tables.plain("latest", "bold green")
+    return tables.plain("yes", "green") if one["good"] else tables.plain("; ".join(one["why_not_good"]), "red")
+
+
+def _verified(one: Mapping[str, Any], now: datetime) -> "Text":
+    text = _outcomes(one["checks"])
+    again = [later for later in one["verifications"] if later["passed"]]
+    if again:
+        newest = max(again, key=lambda later: str(later["checked_at"]))
+        text.append(f", {tables.printable(newest['level'])} again {newest['checked_at']}", style="green")
+    return text
+
+
+def _outcomes(checks: Mapping[str, str]) -> "Text":
+    """The levels that passed by their names, the others with their outcome."""
+    text = tables.plain("")
+    for level, outcome in checks.items():
+        style = {"passed": "", "failed": "red"}.get(outcome, "yellow")
+        words = level if outcome == "passed" else f"{level} {outcome}"
+        text.append(tables.printable(f"{' ' if text else ''}{words}"), style=style)
+    return text

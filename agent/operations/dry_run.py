@@ -1,0 +1,64 @@
+"""What an operation would do now, by the same rules that it will run under, changing nothing."""
+
+from typing import Any
+
+from agent.domain import cluster, snapshot
+from agent.errors import NoSpace, SnapshotInvalid
+from agent.operations import catalogue
+from agent.operations.snapshot import SnapshotPorts, preflight
+from agent.operations.steps import Job
+
+SNAPSHOT_STEPS = ("preflight", "save", "verify", "store", "manifest")
+VERIFY_STEPS = ("find", "download", "verify", "record")
+
+
+def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
+    """The source, the class and the place of the snapshot that would be taken. Raises what the operation would."""
+    emergency = job.request.params.get("emergency") == "true"
+    source = preflight(job, ports, emergency=emergency)
+    tool = ports.tool.describe()
+    damaged: list[SnapshotInvalid] = []
+    monthlies = [] if emergency else catalogue.backups(ports.store, job.cluster, ["monthly"], damaged=damaged)
+    status = source.status
+    return {
+        "steps": list(SNAPSHOT_STEPS),
+        "endpoint": status.endpoint,
+        "member_id": cluster.hex_id(status.member_id),
+        "etcd_version": status.version,
+        "db_size_bytes": status.db_size_bytes,
+        "least_revision": source.least_revision,
+        "freshness": source.note,
+        "free_bytes": ports.free_bytes(job.folder),
+        "needed_bytes": cluster.needed_disk_bytes(status.db_size_bytes),
+        "retention_class": snapshot.choose_class(monthlies, job.request.requested_at, emergency=emergency),
+        "store": ports.store.describe(),
+        "tool": tool,
+    }
+
+
+def plan_verify(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
+    """The snapshots that would be verified, one after the other. Raises what the operation would."""
+    wanted = job.request.params["id"]
+    damaged: list[SnapshotInvalid] = []
+    chosen = (
+        catalogue.backups(ports.store, job.cluster, damaged=damaged)
+        if wanted == "all"
+        else [catalogue.resolve(ports.store, job.cluster, wanted)]
+    )
+    largest_bytes = max((backup.manifest.raw_size_bytes for backup in chosen), default=0)
+    free_bytes = ports.free_bytes(job.folder)
+    if free_bytes < largest_bytes:
+        raise NoSpace(
+            f"{job.folder} has {free_bytes:,} bytes free, the largest snapshot needs {largest_bytes:,}",
+            hint="make room on that disk, or verify on another node",
+        )
+    return {
+        "steps": list(VERIFY_STEPS),
+        "snapshots": [backup.manifest.snapshot_id for backup in chosen],
+        "damaged_manifests": [error.message for error in damaged],
+        "download_bytes": sum(backup.manifest.data.size_bytes for backup in chosen),
+        "free_bytes": free_bytes,
+        "needed_bytes": largest_bytes,
+        "store": ports.store.describe(),
+        "tool": ports.tool.describe(),
+    }
