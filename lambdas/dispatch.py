@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +93,8 @@ def ask_one_node(requested_at: str) -> dict[str, str]:
     settings, asked = read_settings(os.environ), trace.current()
     instance_id = _find_node(settings.groups, asked["op_id"])
     command_id = _send(settings, asked, requested_at, instance_id)
-    return {
-        "trace_id": asked["trace_id"],
-        "op_id": asked["op_id"],
-        "instance_id": instance_id,
-        "command_id": command_id,
-    }
+    ids = {"trace_id": asked["trace_id"], "op_id": asked["op_id"]}
+    return ids | {"instance_id": instance_id, "command_id": command_id}
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -155,8 +151,7 @@ def _lifecycle_states(groups: tuple[str, ...]) -> dict[str, str]:
     states: dict[str, str] = {}
     found = set()
     with _translated("DescribeAutoScalingGroups"):
-        pages = client("autoscaling").get_paginator("describe_auto_scaling_groups")
-        for page in pages.paginate(AutoScalingGroupNames=list(groups)):
+        for page in _pages(client("autoscaling").describe_auto_scaling_groups, AutoScalingGroupNames=list(groups)):
             for group in page["AutoScalingGroups"]:
                 found.add(group["AutoScalingGroupName"])
                 states |= {instance["InstanceId"]: instance["LifecycleState"] for instance in group["Instances"]}
@@ -171,10 +166,20 @@ def _ping_states(instance_ids: list[str]) -> dict[str, str]:
     with _translated("DescribeInstanceInformation"):
         for start in range(0, len(instance_ids), MOST_FILTER_VALUES):
             wanted = {"Key": "InstanceIds", "Values": instance_ids[start : start + MOST_FILTER_VALUES]}
-            pages = client("ssm").get_paginator("describe_instance_information")
-            for page in pages.paginate(Filters=[wanted]):
+            for page in _pages(client("ssm").describe_instance_information, Filters=[wanted]):
                 states |= {known["InstanceId"]: known["PingStatus"] for known in page["InstanceInformationList"]}
     return states
+
+
+def _pages(call: Callable[..., Mapping[str, Any]], **arguments: object) -> Iterator[Mapping[str, Any]]:
+    """All pages of a call; to load the SDK's own paginators would add 10 ms to a cold start."""
+    token: dict[str, str] = {}
+    while True:
+        page = call(**arguments, **token)
+        yield page
+        if not page.get("NextToken"):
+            return
+        token = {"NextToken": page["NextToken"]}
 
 
 def _send(settings: Settings, asked: Mapping[str, str], requested_at: str, instance_id: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import trace
 from lambdas.build import build
 from tests.integration.lambda_process import Ran, Stub, run, schedule_event, serving
 
@@ -79,7 +80,9 @@ def test_a_malformed_event_raises_and_nothing_is_called(
 def test_what_is_no_event_at_all_raises(zip_path: Path, stub: Stub, event: object) -> None:
     ran = run(zip_path, stub.url, event)
     assert ran.ends[0]["raised"] == "BadEvent"
-    assert failure(ran)["error_hint"]
+    told = failure(ran)
+    assert told["error_hint"]
+    assert trace.parse_inherited(str(told["trace_id"]))  # a fresh one, and valid
     assert stub.calls == []
 
 
@@ -162,6 +165,16 @@ def test_a_command_that_the_sdk_repeats_is_the_same_one(zip_path: Path, stub: St
     first, second = stub.sent()
     assert json.dumps(first) == json.dumps(second)
     assert first["Parameters"]["opId"] == [ran.answers[0]["op_id"]]
+
+
+def test_a_defect_is_told_under_the_trace_and_passes_through(zip_path: Path, stub: Stub) -> None:
+    stub.refusals["SendCommand"] = [(200, "no command in here")]
+    ran = run(zip_path, stub.url, schedule_event(1), schedule_event(1))
+    failed = ran.lines(0)[-1]
+    assert ran.ends[0] == {"raised": "KeyError", "text": "'Command'"}
+    assert (failed["event"], failed["error_code"]) == ("lambda.failed", "internal_error")
+    assert failed["error_message"] == "KeyError: 'Command'"
+    assert failed["trace_id"] == ran.ends[1]["answer"]["trace_id"]
 
 
 def test_nobody_answers(zip_path: Path) -> None:

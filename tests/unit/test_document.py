@@ -48,7 +48,7 @@ exit "$FAKE_EXIT"
 
 @dataclass(frozen=True)
 class Ran:
-    """A run of the script: its exit code and output, and what the program was given (None: it was not started)."""
+    """A run of the script, and what the program was given (None: it was not started)."""
 
     exit_code: int
     stdout: str
@@ -145,7 +145,17 @@ def test_no_value_can_be_anything_but_a_plain_word(name: str) -> None:
     for hostile in HOSTILE:
         for value in (hostile, hostile + good, good + hostile, good[:4] + hostile + good[4:], f"{good}\n{good}"):
             assert not is_allowed(name, value), value
-    for value in ("", "-", "--help", "-rf", good[0] * 10_240, good * 1000, good.upper() + "X", good + "\n"):
+    for value in (
+        "",
+        "-",
+        "--help",
+        "--version",
+        "-" * 16,
+        good[0] * 10_240,
+        good * 1000,
+        good.upper() + "X",
+        good + "\n",
+    ):
         assert not is_allowed(name, value), value[:80]
 
 
