@@ -4,7 +4,7 @@ PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: check clean etcd fix help lambdas test tools venv
+.PHONY: check clean etcd demo fix help lambdas test tools venv
 
 check: venv ## Lint, format, types
 	$(PYTHON_OF_VENV) -m ruff check
@@ -13,6 +13,9 @@ check: venv ## Lint, format, types
 
 clean: ## Remove what the other targets made, the cache of fetched programs too
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+demo: venv etcd lambdas ## A whole control plane here, one backup through it, and its trace
+	@$(PYTHON_OF_VENV) -m tests.sandbox.demo $(ARGS)
 
 etcd: ## Fetch the etcd versions that Debian has into the cache, without installing them
 	@$(BOOTSTRAP) tests/setup/etcd.py

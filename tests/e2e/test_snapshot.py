@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.manifests import manifests_of
 from tests.sandbox import control_plane, kubernetes_data
 from tests.sandbox.control_plane import ControlPlane
 from tests.sandbox.nodes import AgentNode
@@ -34,23 +35,11 @@ def submit(node: AgentNode, op_id: str, trace_id: str = TRACE_ID, *words: str) -
     return answer
 
 
-def manifests(plane: ControlPlane, op_id: str) -> list[dict[str, Any]]:
-    assert plane.s3 is not None
-    client = plane.s3.client()
-    listed = client.list_objects_v2(Bucket=plane.s3.bucket).get("Contents", [])
-    bodies = [
-        json.loads(client.get_object(Bucket=plane.s3.bucket, Key=entry["Key"])["Body"].read())
-        for entry in listed
-        if "/manifest/" in entry["Key"]
-    ]
-    return [body for body in bodies if body["op_id"] == op_id]
-
-
 def test_a_snapshot_is_verified_stored_and_traced(plane: ControlPlane) -> None:
     node = plane.nodes[0]
     answer = submit(node, "snapshot-000000000001")
     assert answer["trace_id"] == TRACE_ID
-    (manifest,) = manifests(plane, "snapshot-000000000001")
+    (manifest,) = manifests_of(plane, "snapshot-000000000001")
     assert manifest["trace_id"] == TRACE_ID
     assert manifest["node"] == node.name
     outcomes = {check["level"]: check["outcome"] for check in manifest["checks"]}
@@ -87,7 +76,7 @@ def test_the_same_request_at_once_and_again_is_one_snapshot(plane: ControlPlane)
     answers.append(submit(node, op_id))
     assert len(answers) == 6
     assert len({json.dumps(answer, sort_keys=True) for answer in answers}) == 1
-    assert len(manifests(plane, op_id)) == 1
+    assert len(manifests_of(plane, op_id)) == 1
 
 
 @pytest.mark.parametrize("victim", ["worker", "daemon"])
@@ -109,7 +98,7 @@ def test_a_kill_in_the_middle_ends_in_one_manifest(plane: ControlPlane, victim: 
         output, _ = waiter.communicate(timeout=120)
     assert waiter.returncode == 0
     assert json.loads(output)["state"] == "done"
-    assert len(manifests(plane, op_id)) == 1
+    assert len(manifests_of(plane, op_id)) == 1
     work = node.root / "var/lib/etcd-agent/work"
     assert not list(work.glob("**/*.part")) + list(work.glob("**/*.db"))
 

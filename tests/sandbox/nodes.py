@@ -37,6 +37,11 @@ class AgentNode:
     def spool(self) -> Path:
         return self.root / "var/lib/etcd-agent/spool"
 
+    @property
+    def machine_environment(self) -> dict[str, str]:
+        """What makes a script run on this machine: its root folder and a PATH that finds the program."""
+        return {name: self.environment[name] for name in ("PATH", "ETCD_AGENT_ROOT")}
+
     def command(self, *arguments: str) -> list[str]:
         """A call of this node's `etcd-agent`."""
         return [str(PROGRAM), *arguments]
