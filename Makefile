@@ -4,7 +4,7 @@ PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: check clean etcd demo fix help lambdas test tools venv
+.PHONY: check clean demo demo-bare etcd fix help lambdas sandbox test tools venv
 
 check: venv ## Lint, format, types
 	$(PYTHON_OF_VENV) -m ruff check
@@ -16,6 +16,9 @@ clean: ## Remove what the other targets made, the cache of fetched programs too
 
 demo: venv etcd lambdas ## A whole control plane here, one backup through it, and its trace
 	@$(PYTHON_OF_VENV) -m tests.sandbox.demo $(ARGS)
+
+demo-bare: ## The demo in a bare Debian tree, as root and as a normal user; needs root and debootstrap
+	@$(BOOTSTRAP) tests/setup/bare.py $(ARGS)
 
 etcd: ## Fetch the etcd versions that Debian has into the cache, without installing them
 	@$(BOOTSTRAP) tests/setup/etcd.py
@@ -29,6 +32,9 @@ help: ## This list
 
 lambdas: venv ## Build dist/lambdas.zip, the same bytes every time
 	@$(PYTHON_OF_VENV) lambdas/build.py
+
+sandbox: venv etcd ## A control plane to play with, until Ctrl-C; ARGS="--size-mb 100 --members 5"
+	@$(PYTHON_OF_VENV) -m tests.sandbox $(ARGS)
 
 test: venv etcd ## All tests; ARGS="-k name" for some
 	$(PYTHON_OF_VENV) -m pytest $(ARGS)
