@@ -35,13 +35,23 @@ def find(store: Store, cluster: str, identifier: str) -> Backup | None:
     return None
 
 
+def newest_good(store: Store, cluster: str, *, damaged: list[SnapshotInvalid]) -> Backup | None:
+    """The newest good backup. Reads from the newest on, and nothing that is older: a listing may be long."""
+    listed: dict[tuple[str, RetentionClass], list[str]] = {}
+    for retention_class in snapshot.RETENTION_CLASSES:
+        keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
+        listed |= {(identifier, retention_class): keys for identifier in _ids(keys)}
+    for identifier, retention_class in sorted(listed, reverse=True):
+        keys = listed[identifier, retention_class]
+        backup = _load_unless_damaged(store, cluster, retention_class, identifier, keys, damaged)
+        if backup is not None and backup.is_good:
+            return backup
+    return None
+
+
 def resolve(store: Store, cluster: str, wanted: str) -> Backup:
     """The backup that a person means: an id, or `latest` for the newest good one. Raises SnapshotNotFound."""
-    found = (
-        snapshot.latest_good(backups(store, cluster, damaged=[]))
-        if wanted == "latest"
-        else find(store, cluster, wanted)
-    )
+    found = newest_good(store, cluster, damaged=[]) if wanted == "latest" else find(store, cluster, wanted)
     if found is None:
         what = "no good snapshot" if wanted == "latest" else f"no snapshot {wanted}"
         raise SnapshotNotFound(
@@ -55,16 +65,31 @@ def _of_class(
     store: Store, cluster: str, retention_class: RetentionClass, damaged: list[SnapshotInvalid] | None
 ) -> Iterator[Backup]:
     keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
-    for identifier in filter(None, map(snapshot.id_of_manifest_key, keys)):
-        try:
-            yield _load(store, cluster, retention_class, identifier, keys)
-        except SnapshotInvalid as error:
-            if damaged is None:
-                raise
-            emit(log, logging.ERROR, "manifest.damaged", f"goes on without {identifier}: {error}")
-            damaged.append(error)
-        except SnapshotNotFound:
-            continue  # it expired after the listing
+    for identifier in _ids(keys):
+        backup = _load_unless_damaged(store, cluster, retention_class, identifier, keys, damaged)
+        if backup is not None:
+            yield backup
+
+
+def _ids(keys: Iterable[str]) -> Iterator[str]:
+    return filter(None, map(snapshot.id_of_manifest_key, keys))
+
+
+def _load_unless_damaged(
+    store: Store, cluster: str, retention_class: RetentionClass, identifier: str, keys: Iterable[str],
+    damaged: list[SnapshotInvalid] | None,
+) -> Backup | None:  # fmt: skip
+    """None for a damaged one where `damaged` is given, which then has it, and for one that just expired."""
+    try:
+        return _load(store, cluster, retention_class, identifier, keys)
+    except SnapshotInvalid as error:
+        if damaged is None:
+            raise
+        emit(log, logging.ERROR, "manifest.damaged", f"goes on without {identifier}: {error}")
+        damaged.append(error)
+    except SnapshotNotFound:
+        pass  # it expired after the listing
+    return None
 
 
 def _load(store: Store, cluster: str, retention_class: RetentionClass, identifier: str, keys: Iterable[str]) -> Backup:
