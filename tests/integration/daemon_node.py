@@ -27,8 +27,7 @@ case " $* " in
   *" member list "*) cat "$etcd/members.json" ;;
   *" alarm list "*) echo '{"header":{}}' ;;
   *" snapshot status "*) echo '{"hash":1,"revision":21,"totalKey":3,"totalSize":4096}' ;;
-  *" --count-only "*) echo '"Count" : 3' ;;
-  *" get "*) echo '{"header":{"revision":20}}' ;;
+  *" get "*) echo '{"header":{"revision":20},"count":3}' ;;
   *" snapshot save "*)
     for path do :; done
     cp "$etcd/snapshot.db" "$path.part"
