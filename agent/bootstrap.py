@@ -19,7 +19,7 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from agent.daemon import Daemon
     from agent.operations.snapshot import SnapshotPorts
-    from agent.ports import Store
+    from agent.ports import Etcd, Store
     from agent.worker import Worker
 
 SERVICE = "etcd-agent"
@@ -77,12 +77,22 @@ def configure_logs(node: Node, *, to_stderr_from: str = "DEBUG") -> None:
 
 def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     """etcd, the snapshot tool and the store of this node."""
-    from agent.adapters.etcdctl import Etcdctl
     from agent.adapters.etcdutl import SnapshotStatus
     from agent.operations.snapshot import SnapshotPorts
 
-    etcd = node.config.etcd
-    return SnapshotPorts(Etcdctl(etcd), SnapshotStatus(etcd.tools_dir), make_store(node), files.free_bytes)
+    return SnapshotPorts(
+        make_etcd(node), SnapshotStatus(node.config.etcd.tools_dir), make_store(node), files.free_bytes
+    )
+
+
+def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
+    """The local member, or with the same certificates the one at another endpoint."""
+    import msgspec
+
+    from agent.adapters.etcdctl import Etcdctl
+
+    settings = node.config.etcd
+    return Etcdctl(msgspec.structs.replace(settings, endpoints=(endpoint,)) if endpoint else settings)
 
 
 def make_store(node: Node) -> "Store":

@@ -96,6 +96,9 @@ def open_spool(node: Node) -> None:
                 f"{node.paths.spool} does not exist", hint="start the agent once: `systemctl start etcd-agent`"
             ) from None
         node.spool.create()
+    incoming = node.paths.spool / "incoming"
+    if not os.access(incoming, os.R_OK | os.W_OK | os.X_OK):
+        raise AgentError(f"{incoming} can not be written by this user", hint="run it as root, by sudo")
     configure_logs(node, to_stderr_from="WARNING")
 
 

@@ -113,8 +113,9 @@ def progress_text(progress: Mapping[str, Any]) -> str:
     if not progress:
         return QUEUED
     words = [f"step {progress.get('step', '')}"]
-    if progress.get("bytes"):
-        words.append(tables.size(int(progress["bytes"])))
+    done_bytes = progress.get("bytes")
+    if isinstance(done_bytes, int) and done_bytes:
+        words.append(tables.size(done_bytes))
     if progress.get("percent") is not None:
         words.append(f"{progress['percent']} %")
     return ", ".join(words)

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.cli import tables
 from agent.cli.asking import QUEUED
+from agent.cli.operation_views import progress_text
 from agent.cli.waiting import OnProgress
 
 
@@ -16,20 +17,19 @@ def shown(operation: str) -> Iterator[OnProgress]:
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     display = Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), DownloadColumn(),
-        TimeElapsedColumn(), console=tables.console(stderr=True), transient=True,
+        SpinnerColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}", markup=False),
+        console=tables.console(stderr=True), transient=True,
     )  # fmt: skip
     with display:
         task = display.add_task(f"{operation}: {QUEUED}", total=None)
 
         def show(progress: Mapping[str, Any]) -> None:
-            step = tables.printable(str(progress.get("step", QUEUED)))
             display.update(
-                task, description=f"{operation}: {step}", completed=_count(progress, "bytes") or 0,
-                total=_count(progress, "total_bytes"),
+                task, description=f"{operation}: {tables.printable(progress_text(progress))}",
+                completed=_count(progress, "bytes") or 0, total=_count(progress, "total_bytes"),
             )  # fmt: skip
 
         yield show

@@ -64,3 +64,4 @@ def require_spool(node: Node) -> None:
             f"{node.paths.spool} does not exist: no agent ever ran here",
             hint="start it: `systemctl start etcd-agent`",
         )
+    node.spool.names("incoming")  # a record in a folder that may not be read would look like a damaged one

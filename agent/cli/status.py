@@ -1,0 +1,169 @@
+"""`status`: one screen of what this node sees; what does not answer is told, with what to check next."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from agent import bootstrap
+from agent.adapters.spool import SUFFIX
+from agent.bootstrap import Node
+from agent.cli import operation_views, status_view, tables
+from agent.cli.reading import SUDO, is_permission, reading
+from agent.domain.cluster import EndpointStatus, hex_id
+from agent.domain.cluster_health import Answer, ClusterView, Problem, cluster_problems, own_problems
+from agent.domain.request import parse_moment
+from agent.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    AgentError,
+    BadInput,
+    EtcdOutcomeUnknown,
+    EtcdUnavailable,
+    SnapshotInvalid,
+)
+
+Seen = TypeVar("Seen")
+ETCD_HINT = "is etcd running there? `systemctl status etcd`, or `crictl ps --name etcd`; its own log says why it is not"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def status(flags: tuple[str, ...], as_json: bool) -> int:
+    """This node's daemon, member, cluster, newest good snapshot and operations. Exit 0 when all is well, else 1."""
+    now = datetime.now(UTC)
+    problems: list[Problem] = []
+    with reading(flags) as node:
+        document: dict[str, Any] = {
+            "node": node.config.node.name,
+            "cluster": node.config.cluster,
+            "at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "parts": {
+                "daemon": _looked("daemon", problems, lambda: _daemon(node, problems)),
+                **_etcd(node, problems),
+                "snapshot": _looked("snapshot", problems, lambda: _snapshot(node, problems, now)),
+                "operations": _looked("operations", problems, lambda: _operations(node, problems, now)),
+            },
+        }
+    document["healthy"] = not problems
+    document["problems"] = [{"part": one.part, "message": one.message, "hint": one.hint} for one in problems]
+    if as_json:
+        tables.print_json(document)
+    else:
+        status_view.print_screen(document)
+    return EXIT_FAILED if problems else EXIT_OK
+
+
+def _looked(part: str, problems: list[Problem], look: Callable[[], Seen]) -> Seen | None:
+    """Whatever stops a look at one part is a problem of that part; the other parts are still looked at."""
+    try:
+        return look()
+    except PermissionError as error:
+        problems.append(Problem(part, f"{error.filename}: permission denied", SUDO))
+    except AgentError as error:
+        hint = ETCD_HINT if isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown) else error.hint
+        problems.append(Problem(part, error.message, SUDO if is_permission(error) else hint))
+    return None
+
+
+def _daemon(node: Node, problems: list[Problem]) -> dict[str, Any]:
+    there = node.daemon_is_there
+    if not there:
+        hint = "`systemctl status etcd-agent`, then `journalctl -u etcd-agent`; `systemctl start etcd-agent`"
+        problems.append(Problem("daemon", "no daemon is running: nothing that is asked for will be done", hint))
+    return {"is_there": there, "pid": _pid(node.paths.daemon_lock) if there else None}
+
+
+def _pid(lock: Path) -> int | None:
+    text = lock.read_text(errors="replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _etcd(node: Node, problems: list[Problem]) -> dict[str, Any]:
+    own = _looked("member", problems, lambda: bootstrap.make_etcd(node).status())
+    if own is None:
+        return {"member": None, "cluster": None}
+    problems += own_problems(own)
+    view = _looked("cluster", problems, lambda: _view(node, own))
+    problems += cluster_problems(view) if view is not None else []
+    return {"member": _member(own), "cluster": None if view is None else _cluster(view)}
+
+
+def _view(node: Node, own: EndpointStatus) -> ClusterView:
+    from agent.operations import cluster_view
+
+    return cluster_view.look(bootstrap.make_etcd(node), own, lambda url: bootstrap.make_etcd(node, url))
+
+
+def _member(own: EndpointStatus) -> dict[str, Any]:
+    return {
+        "endpoint": own.endpoint, "member_id": hex_id(own.member_id), "version": own.version,
+        "is_leader": own.is_leader, "is_learner": own.is_learner, "leader": hex_id(own.leader) if own.leader else None,
+        "db_size_bytes": own.db_size_bytes, "revision": own.revision, "raft_term": own.raft_term,
+        "errors": list(own.errors),
+    }  # fmt: skip
+
+
+def _cluster(view: ClusterView) -> dict[str, Any]:
+    return {
+        "cluster_id": hex_id(view.own.cluster_id), "summary": view.describe(), "voters": len(view.voters),
+        "healthy_voters": view.healthy_voters, "quorum": view.quorum,
+        "members": [_listed(answer, view) for answer in view.answers],
+    }  # fmt: skip
+
+
+def _listed(answer: Answer, view: ClusterView) -> dict[str, Any]:
+    member, own = answer.member, answer.status
+    return {
+        "member_id": hex_id(member.member_id), "name": member.name, "client_urls": list(member.client_urls),
+        "peer_urls": list(member.peer_urls), "is_learner": member.is_learner, "is_started": member.is_started,
+        "is_this_node": member.member_id == view.own.member_id,
+        "alarms": [alarm.kind.name for alarm in view.alarms if alarm.member_id == member.member_id],
+        "answers": own is not None, **({} if own is None else _member(own)), "silence": answer.silence,
+        "applied_index": own.raft_applied_index if own else None,
+    }  # fmt: skip
+
+
+def _snapshot(node: Node, problems: list[Problem], now: datetime) -> dict[str, Any]:
+    from agent.operations import catalogue
+
+    damaged: list[SnapshotInvalid] = []
+    store = bootstrap.make_store(node)
+    newest = catalogue.newest_good(store, node.config.cluster, damaged=damaged)
+    limit_s = node.config.snapshot.max_age_s
+    age_s = None if newest is None else (now - parse_moment(newest.manifest.requested_at)).total_seconds()
+    hint = "`etcd-agent snapshot create` takes one; `etcd-agent ops list` shows why there is none"
+    if age_s is None:
+        problems.append(Problem("snapshot", "there is no good snapshot", hint))
+    elif age_s > limit_s:
+        old = f"the newest good snapshot is {tables.age(age_s)} old, more than {tables.age(limit_s)}"
+        problems.append(Problem("snapshot", old, hint))
+    problems += [Problem("snapshot", f"damaged: {error.message}", error.hint) for error in damaged]
+    return {
+        "store": store.describe(), "max_age_s": limit_s, "age_s": None if age_s is None else round(age_s),
+        "newest_good": None if newest is None else newest.manifest.snapshot_id,
+    }  # fmt: skip
+
+
+def _operations(node: Node, problems: list[Problem], now: datetime) -> dict[str, Any]:
+    return {state: _rows(node, state, problems, now) for state in ("running", "waiting", "incoming")}
+
+
+def _rows(node: Node, state: str, problems: list[Problem], now: datetime) -> list[dict[str, Any]]:
+    rows = []
+    if not (node.paths.spool / state).exists():
+        return []  # no agent ever ran here, which is told as the daemon's absence
+    for name in node.spool.names(state):
+        op_id = name.removesuffix(SUFFIX)
+        try:
+            row = operation_views.row(state, node.spool.read(state, op_id), now)
+        except FileNotFoundError:
+            continue  # it moved on while we looked
+        except BadInput as error:
+            problems.append(Problem("operations", f"{state}/{name} is damaged: {error.message}", "remove that file"))
+            continue
+        rows.append(row | {"progress": node.spool.read_progress(op_id)})
+    return rows
