@@ -34,7 +34,7 @@ class DirectoryStore:
         part = target.with_name(f".{target.name}.tmp")
         journal.begin(key, "")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(target.parent)
             size_bytes, digest = _write(part, chunks)
             if _hash_of(part) != digest:
                 raise StoreError(f"{target} reads back other bytes than were written", hint="check this disk")
@@ -51,7 +51,7 @@ class DirectoryStore:
         """Publishes a small file; False when the key holds other content."""
         target = self._path(key)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(target.parent)
             return files.publish(target, content) or target.read_bytes() == content
         except OSError as error:
             raise _explained(error, self._folder) from error
@@ -108,6 +108,14 @@ class DirectoryStore:
         if key.startswith("/") or ".." in key.split("/"):
             raise BadInput(f"{key!r} is not a key of a store")
         return self._folder / key
+
+
+def _make_folders(folder: Path) -> None:
+    """Durable when it returns: the first backup must not be gone with its folder after a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        files.sync_folder(path.parent)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

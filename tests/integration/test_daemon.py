@@ -252,6 +252,16 @@ def test_a_log_that_can_not_be_rotated_does_not_end_the_daemon(node: DaemonNode)
     assert node.count("log.not_rotated") == 1
 
 
+def test_a_log_that_can_not_be_written_does_not_keep_it_from_serving(node: DaemonNode, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    node.set_config(f'[log]\npath = "{tmp_path}/file/agent.jsonl"\n')
+    daemon = node.start(wait_for="")
+    node.spool.create()
+    node.submit(FIRST)
+    assert node.until_ended(FIRST).status == "succeeded"
+    assert '"event": "log.not_rotated"' in daemon.log.read_text()
+
+
 def test_the_log_is_rotated_and_no_line_of_the_operation_is_lost(node: DaemonNode) -> None:
     node.set_config("[log]\nmax_size_bytes = 65536\n")
     node.log_file.parent.mkdir(parents=True)
