@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent import trace
 from agent.adapters import process
 from agent.adapters.files import Lock
@@ -83,6 +85,8 @@ class Worker:
                 log, logging.WARNING, "operation.interrupted", "the service stops; this runs again after its next start"
             )
             leftovers.remove_attempt(job.folder)
+            # Stopping the service is no fault of the operation, so it costs it none of its attempts.
+            self.spool.update_running(msgspec.structs.replace(record, attempt=record.attempt - 1))
             return EXIT_INTERRUPTED
         except AgentError as failure:
             status = "refused" if isinstance(failure, Refused) else "failed"
