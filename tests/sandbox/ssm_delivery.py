@@ -190,12 +190,12 @@ class Courier:
         script = Script(folder, prepared.script, environment, cwd)
         with self._lock:
             self._scripts.append(script)
-        span_id, started = trace.new_span_id(), time.monotonic()
-        self._log(invocation, "ssm.command.started", span_id, copy=copy)
+        started = time.monotonic()
+        self._log(invocation, "ssm.command.started", copy=copy)
         deadline = self._clock.now() + command.execution_timeout_s
         outcome = script.run(lambda: self._must_end(invocation, deadline))
         self._log(
-            invocation, "ssm.command.finished", span_id, copy=copy, exit_code=outcome.exit_code,
+            invocation, "ssm.command.finished", copy=copy, exit_code=outcome.exit_code,
             status=_details(outcome), duration_ms=round((time.monotonic() - started) * 1000),
         )  # fmt: skip
         return outcome
@@ -212,13 +212,12 @@ class Courier:
         thread.start()
         return thread
 
-    def _log(self, invocation: Invocation, event: str, span_id: str, **more: object) -> None:
-        """One line as all parts of the system write it, under the trace that the parameters name."""
+    def _log(self, invocation: Invocation, event: str, **more: object) -> None:
+        """One line as all parts of the system write it, under the trace of the parameters; SSM knows no spans."""
         if self._log_file is None:
             return
         command, values = invocation.command, invocation.command.values
         inherited = trace.parse_inherited(str(values.get("traceId", "")))
-        parent = str(values.get("parentSpanId", ""))
         fields = {
             "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": "INFO",
@@ -228,8 +227,6 @@ class Courier:
             "service": "ssm-stand-in",
             "version": __version__,
             "trace_id": inherited.trace_id if inherited else "",
-            "span_id": span_id,
-            "parent_span_id": parent if parent.strip("0") else "",
             "op_id": str(values.get("opId", "")),
             "operation": str(values.get("operation", "")),
             "ssm_command_id": command.command_id,
