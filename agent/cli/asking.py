@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,19 +56,40 @@ def ask(
         request = make_request(operation, params, op_id=op_id, requested_at=requested_at)
         with trace.bound(op_id=request.op_id):
             generation = hand_over(node, request)
-            if not wait:
-                if not node.daemon_is_there:
-                    click.echo("no daemon is running: it is queued and runs when one starts", err=True)
-                return _unended(node, request, EXIT_OK)
-            try:
-                found = wait_for_end(node, request.op_id, generation, timeout_s, on_progress)
-            except KeyboardInterrupt:
-                click.echo(f"{request.op_id} goes on: `etcd-agent ops show {request.op_id}`", err=True)
-                raise
+            if wait:
+                return _awaited(node, request, generation, timeout_s, on_progress)
+            if not node.daemon_is_there:
+                click.echo("no daemon is running: it is queued and runs when one starts", err=True)
+            return _unended(node, request, EXIT_OK)
+
+
+def _awaited(
+    node: Node, request: Request, generation: int, timeout_s: float | None, on_progress: OnProgress
+) -> Answer:  # fmt: skip
+    """Waits; the log says how long and what for, so that a trace shows what its caller was told."""
+    started = time.monotonic()
+    try:
+        found = wait_for_end(node, request.op_id, generation, timeout_s, on_progress)
+    except KeyboardInterrupt:
+        click.echo(f"{request.op_id} goes on: `etcd-agent ops show {request.op_id}`", err=True)
+        raise
+    except AgentError as error:
+        emit(log, logging.INFO, "request.answered", f"answered {error.code}", exit_code=error.exit_code,
+             error_code=error.code, error_message=error.message, error_hint=error.hint,
+             duration_ms=_since_ms(started))  # fmt: skip
+        raise
     if found is None:
-        return _unended(node, request, EXIT_STILL_RUNNING)
-    record = found.record
-    return Answer(request.op_id, record.request.trace_id, found.state, exit_code_for(record), record)
+        answer = _unended(node, request, EXIT_STILL_RUNNING)
+    else:
+        record = found.record
+        answer = Answer(request.op_id, record.request.trace_id, found.state, exit_code_for(record), record)
+    emit(log, logging.INFO, "request.answered", f"answered {answer.state}", state=answer.state,
+         exit_code=answer.exit_code, duration_ms=_since_ms(started))  # fmt: skip
+    return answer
+
+
+def _since_ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
 @contextlib.contextmanager

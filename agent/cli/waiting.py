@@ -27,6 +27,8 @@ def hand_over(node: Node, request: Request) -> int:
         if found is None:
             record = Record(request)
         elif (again := _next_generation(found, request)) is None:
+            emit(log, logging.INFO, "request.joined", f"{request.op_id} is known already: {found.state}",
+                 state=found.state)  # fmt: skip
             return found.record.generation
         else:
             record = again

@@ -146,3 +146,27 @@ def test_it_starts_without_what_is_heavy(root: Path, words: list[str]) -> None:
         [sys.executable, "-c", LOADED, *words], env={**os.environ}, capture_output=True, text=True, check=True
     )
     assert completed.stderr.splitlines()[-1] == "0 []"
+
+
+def lines(root: Path, *events: str) -> list[dict[str, Any]]:
+    log = (root / "var/log/etcd-agent/agent.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, log) if line["event"] in events]
+
+
+def test_the_log_tells_what_each_caller_was_answered(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "var/log/etcd-agent").mkdir(parents=True)
+    with stand_in_daemon.running(root, succeeded):
+        submit(capsys, 0, "--op-id", "snapshot-0007")
+        submit(capsys, 0, "--op-id", "snapshot-0007")
+    monkeypatch.setattr(waiting, "NO_DAEMON_WAIT_S", 0.1)
+    submit(capsys, 5, "--op-id", "snapshot-0008")
+    told = lines(root, "request.submitted", "request.joined", "request.answered")
+    assert [(line["op_id"][-1], line["event"], line.get("state"), line.get("exit_code")) for line in told] == [
+        ("7", "request.submitted", None, None), ("7", "request.answered", "done", 0),
+        ("7", "request.joined", "done", None), ("7", "request.answered", "done", 0),
+        ("8", "request.submitted", None, None), ("8", "request.answered", None, 5),
+    ]  # fmt: skip
+    assert told[-1]["error_code"] == "no_daemon"
+    assert {line["trace_id"] for line in told} == {TRACE_ID}
