@@ -6,10 +6,11 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .PHONY: check clean demo demo-bare etcd fix help lambdas sandbox test tools venv
 
-check: venv ## Lint, format, types
+check: venv ## Lint, format, types, layers, systemd units
 	$(PYTHON_OF_VENV) -m ruff check
 	$(PYTHON_OF_VENV) -m ruff format --check
 	$(PYTHON_OF_VENV) -m mypy
+	$(PYTHON_OF_VENV) -m pytest -q tests/unit/test_layers.py tests/unit/test_systemd_files.py
 
 clean: ## Remove what the other targets made, the cache of fetched programs too
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
