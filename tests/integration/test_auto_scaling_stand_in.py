@@ -1,6 +1,7 @@
 """The Auto Scaling stand-in, spoken to by the real SDK: hooks, their timers, and how they end."""
 
 import contextlib
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -162,14 +163,30 @@ def test_a_token_must_be_the_one_of_the_action(hooked: Place) -> None:
     assert hooked.state(FIRST) == "Terminating:Proceed"
 
 
-def test_a_heartbeat_restarts_the_timer_and_silence_gives_the_default_result(hooked: Place) -> None:
-    hooked.terminate()
-    hooked.clock.advance(299)
-    hooked.heartbeat()
-    hooked.clock.advance(299)
-    assert hooked.state(FIRST) == "Terminating:Wait"
-    hooked.clock.advance(2)
-    assert hooked.state(FIRST) == "Terminating:Proceed"
+def test_a_heartbeat_restarts_the_timer_and_silence_gives_the_default_result() -> None:
+    hook = Hook(HOOK, heartbeat_timeout_s=300, default_result=CONTINUE)
+    # Retention has no effect where the default is to continue.
+    with place(Policy((hook,), retain_on_abandon=True)) as here:
+        here.terminate()
+        here.clock.advance(299)
+        here.heartbeat()
+        here.clock.advance(299)
+        assert here.state(FIRST) == "Terminating:Wait"
+        here.clock.advance(2)
+        assert here.state(FIRST) == "Terminating:Proceed"
+
+
+def test_time_can_run_faster_than_the_real_one() -> None:
+    clock = Clock(factor=3600)
+    auto_scaling = AutoScaling([Group(GROUP, Policy((Hook(HOOK, heartbeat_timeout_s=300),)))], clock=clock)
+    auto_scaling.launch(GROUP, FIRST)
+    auto_scaling.call(
+        "TerminateInstanceInAutoScalingGroup", {"InstanceId": FIRST, "ShouldDecrementDesiredCapacity": False}
+    )
+    ends_at = time.monotonic() + 20
+    while auto_scaling.state(FIRST) == "Terminating:Wait":
+        assert time.monotonic() < ends_at, "the hook's five minutes do not pass"
+        time.sleep(0.01)
 
 
 def test_no_heartbeat_carries_past_a_hundred_times_the_time_out(retaining: Place) -> None:
