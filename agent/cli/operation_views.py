@@ -98,7 +98,7 @@ def print_answer(answer: Answer, named: Sequence[tables.Pair] = ()) -> None:
         ("trace", answer.trace_id),
     ]
     if result is None:
-        screen.print(tables.pairs([*rows, ("progress", progress_text(answer.progress or {}))]))
+        screen.print(tables.pairs([*rows, ("progress", progress_text(answer.progress) if answer.progress else "")]))
         screen.print(tables.plain(f"\nit goes on without this command: etcd-agent ops show {answer.op_id}", "dim"))
         return
     screen.print(tables.pairs([*rows, ("took", f"{tables.duration(_took_ms(result))}{_attempt(result)}")]))

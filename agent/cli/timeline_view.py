@@ -63,7 +63,7 @@ def print_tree(found: Timeline, files: Sequence[str], skipped: int) -> None:
                 f"+{(row.start_us - found.start_us) / 1e6:.3f} s",
                 tables.plain(guides, "dim") + row.text,
             ]
-            cells.append(tables.duration(row.span.duration_ms) if row.span else "")
+            cells.append(_took(row.span) if row.span else "")
             if with_bars:
                 cells.append(_bar(row.span, found, "█" if unicode else "#") if row.span else "")
             view.add_row(*cells)
@@ -75,11 +75,10 @@ def print_tree(found: Timeline, files: Sequence[str], skipped: int) -> None:
 
 
 def _rows(span: Span, found: Timeline, guides: str, below: str) -> Iterator[Row]:
-    """The span, then what happened in it and the spans below it, in time; its failures last."""
+    """The span, then what happened in it, what failed and the spans below it, in time."""
     yield Row(guides, _title(span, found), span.start_us, span)
-    inside: list[Span | Line | Failure] = [*span.events, *span.children]
-    inside.sort(key=lambda one: one.start_us if isinstance(one, Span) else one.at_us if isinstance(one, Line) else 0)
-    inside += span.failures
+    inside: list[Span | Line | Failure] = [*span.events, *span.failures, *span.children]
+    inside.sort(key=lambda one: one.start_us if isinstance(one, Span) else one.at_us)
     for number, one in enumerate(inside, 1):
         last = number == len(inside)
         guide, under = below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")
@@ -88,7 +87,7 @@ def _rows(span: Span, found: Timeline, guides: str, below: str) -> Iterator[Row]
         elif isinstance(one, Line):
             yield Row(guide, _event(one), one.at_us)
         else:
-            yield Row(guide, tables.error_lines(one.code, one.message, one.hint), span.end_us)
+            yield Row(guide, tables.error_lines(one.code, one.message, one.hint), one.at_us)
 
 
 def _title(span: Span, found: Timeline) -> "Text":
@@ -116,6 +115,11 @@ def _event(line: Line) -> "Text":
     return tables.plain(f"· {line.text('event') or line.text('logger')}: {line.text('message')}{more}", style)
 
 
+def _took(span: Span) -> str:
+    """Nobody knows what a part took of which no line tells the end."""
+    return "?" if span.status == "unfinished" else tables.duration(span.duration_ms)
+
+
 def _bar(span: Span, found: Timeline, mark: str) -> "Text":
     total_us = max(1, found.end_us - found.start_us)
     before = min(BAR_WIDTH - 1, BAR_WIDTH * (span.start_us - found.start_us) // total_us)
@@ -130,7 +134,10 @@ def _document(span: Span, found: Timeline) -> dict[str, Any]:
         "status": span.status, "started_at": _moment(span.start_us),
         "offset_ms": (span.start_us - found.start_us) / 1000, "duration_ms": span.duration_ms,
         "attempt": span.first("attempt"), "place": span.place, "op_id": span.first("op_id"),
-        "errors": [{"code": one.code, "message": one.message, "hint": one.hint} for one in span.failures],
+        "errors": [
+            {"at": _moment(one.at_us), "code": one.code, "message": one.message, "hint": one.hint}
+            for one in span.failures
+        ],
         "events": [
             {"at": _moment(line.at_us), "level": line.text("level"), "event": line.text("event"),
              "message": line.text("message")}

@@ -29,6 +29,7 @@ class Failure:
     code: str
     message: str
     hint: str
+    at_us: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Line:
         if not code and self.text("level") not in ("ERROR", "CRITICAL"):
             return None
         last_of_traceback = self.text("exc_info").strip().rpartition("\n")[2]
-        return Failure(code, message or last_of_traceback or self.text("message"), self.text("error_hint"))
+        return Failure(code, message or last_of_traceback or self.text("message"), self.text("error_hint"), self.at_us)
 
 
 @dataclass

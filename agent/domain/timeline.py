@@ -30,7 +30,8 @@ class Timeline:
 
     @property
     def end_us(self) -> int:
-        return max((span.end_us for root in self.roots for span in walk(root)), default=0)
+        spans = [span for root in self.roots for span in walk(root)]
+        return max([0, *(span.end_us for span in spans), *(line.at_us for span in spans for line in span.lines)])
 
 
 def build(trace_id: str, lines: Iterable[Mapping[str, Any]]) -> Timeline:

@@ -73,6 +73,11 @@ def test_failures_are_told_with_their_hint_and_later_attempts_with_their_number(
     assert "next: make room" in screen
 
 
+def test_a_part_of_which_no_line_tells_the_end_has_no_duration(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(log, [line(0, "operation.started", WORKER, attempt=1)])
+    assert "snapshot on node-1 unfinished ?" in " ".join(run(capsys, 0, TRACE_ID).split())
+
+
 def test_a_request_that_joined_another_trace_names_it(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(log, [line(0, "trace.adopted", SUBMIT, first_trace_id="1" * 32)])
     assert f"etcd-agent trace {'1' * 32}" in run(capsys, 0, TRACE_ID)

@@ -232,3 +232,11 @@ def test_whatever_the_lines_hold_none_is_lost_and_everything_has_a_place_in_time
 def every(roots: Sequence[Span]) -> Iterator[Span]:
     for root in roots:
         yield from walk(root)
+
+
+def test_what_the_daemon_says_of_a_part_later_has_its_own_moment_and_belongs_to_the_whole() -> None:
+    lines = [*whole_story(), line(9000, "operation.failed", DAEMON, error_code="worker_crashed", error_message="gone")]
+    found = build(TRACE_ID, lines)
+    submit = next(span for span in every(found.roots) if span.kind == "submit")
+    assert [(told.at_us - found.start_us) / 1000 for told in submit.failures] == [9000]
+    assert (found.end_us - found.start_us) / 1000 == 9000
