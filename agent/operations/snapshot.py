@@ -149,7 +149,7 @@ def store(job: Job, target: Store, verified: Verified, retention_class: Retentio
             emit(log, logging.WARNING, "snapshot.key_taken", f"{error}; trying another key", key=key)
             continue
         emit(
-            log, logging.INFO, "snapshot.uploaded", f"{stored.size_bytes:,} bytes in {target.describe()}/{key}",
+            log, logging.INFO, "snapshot.uploaded", f"{stored.size_bytes:,} bytes as {key} in {target.describe()}",
             key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, stored=stored.stored,
         )  # fmt: skip
         return stored
