@@ -279,10 +279,18 @@ def test_a_throttled_call_is_retried_by_the_sdk_and_both_are_on_record(plain: Pl
     assert all("Boto3" in call.user_agent and b"Action=Describe" in call.body for call in plain.server.calls)
 
 
-def test_what_is_no_call_at_all_gets_an_answer(plain: Place) -> None:
-    request = urllib.request.Request(plain.server.endpoint_url, b"Action=Describe%FF&a=1&a.b=2", method="POST")  # noqa: S310
-    with pytest.raises(urllib.error.HTTPError) as raised, urllib.request.urlopen(request):  # noqa: S310
+@pytest.mark.parametrize("body, code", [
+    (b"Action=Describe%FF", "InvalidAction"),
+    (b"", "InvalidAction"),
+    (b"Action=DescribeAutoScalingGroups&MaxRecords=many", "MalformedQueryString"),
+    (b"Action=DescribeAutoScalingInstances&InstanceIds=a&InstanceIds.member.1=b", "MalformedQueryString"),
+    (b"Action=DescribeAutoScalingGroups&AutoScalingGroupNames.1=b", "MalformedQueryString"),
+    (b"Action=CompleteLifecycleAction", "ValidationError"),
+])  # fmt: skip
+def test_what_is_no_proper_call_gets_an_answer(plain: Place, body: bytes, code: str) -> None:
+    request = urllib.request.Request(plain.server.endpoint_url, body, method="POST")  # noqa: S310 - http, by the server
+    with pytest.raises(urllib.error.HTTPError) as raised, urllib.request.urlopen(request):  # noqa: S310 - as above
         pass
     with raised.value as answer:
         assert answer.code == 400
-        assert b"InvalidAction" in answer.read()
+        assert f"<Code>{code}</Code>".encode() in answer.read()

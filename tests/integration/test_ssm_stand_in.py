@@ -1,6 +1,9 @@
 """The SSM stand-in, spoken to by the real SDK: what it takes and refuses, and what scripts get and give."""
 
+import json
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,3 +138,23 @@ def test_output_is_cut_as_ssm_cuts_it(place: Place) -> None:
     assert told["StandardErrorContent"] == "y" * 8000
     rows = place.client.list_command_invocations(CommandId=told["CommandId"], Details=True)["CommandInvocations"]
     assert rows[0]["CommandPlugins"][0]["Output"] == "x" * 2500
+
+
+@pytest.mark.parametrize("operation, body, code", [
+    ("SendCommand", b"{", "SerializationException"),
+    ("SendCommand", b"[]", "SerializationException"),
+    ("SendCommand", b'{"DocumentName": 7}', "SerializationException"),
+    ("SendCommand", b'{"DocumentName": "A", "Parameters": {"traceId": "x"}}', "SerializationException"),
+    ("SendCommand", b"{}", "ValidationException"),
+    ("ListCommands", b'{"NextToken": "x"}', "InvalidNextToken"),
+    ("DeleteDocument", b'{"Name": "EtcdAgent"}', "UnknownOperationException"),
+    ("Nothing", b"{}", "UnknownOperationException"),
+])  # fmt: skip
+def test_what_is_no_proper_call_gets_an_answer(place: Place, operation: str, body: bytes, code: str) -> None:
+    request = urllib.request.Request(  # noqa: S310 - http, by the server
+        place.server.endpoint_url, body, {"X-Amz-Target": f"AmazonSSM.{operation}"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as raised, urllib.request.urlopen(request):  # noqa: S310 - as above
+        pass
+    with raised.value as answer:
+        assert (answer.code, json.loads(answer.read())["__type"]) == (400, code)

@@ -78,8 +78,9 @@ class QueryProtocol:
         shape = _shape(self.service, operation, "InvalidAction")
         try:
             return operation, _from_form(shape, _tree(form))
-        except (ValueError, AttributeError) as error:
-            raise AwsError("MalformedQueryString", str(error)) from None
+        except (ValueError, TypeError, LookupError, AttributeError):
+            # A name that is both a value and a folder, a list without numbers, a number that is none.
+            raise AwsError("MalformedQueryString", f"the form does not fit {operation}") from None
 
     def answer(self, operation: str, result: Mapping[str, Any]) -> bytes:
         shape = _model(self.service).operation_model(operation).output_shape
@@ -120,7 +121,7 @@ def page(rows: Sequence[Row], token: str | None, size: int) -> tuple[list[Row], 
     if token and not re.fullmatch(r"page-[0-9]{1,9}", token):
         raise AwsError("InvalidNextToken", "The specified token is not valid.")
     start = int(token.removeprefix("page-")) if token else 0
-    end = start + size
+    end = start + max(1, size)
     return list(rows[start:end]), ({"NextToken": f"page-{end}"} if end < len(rows) else {})
 
 
@@ -151,6 +152,9 @@ def _problems(shape: Any, value: Any, path: str) -> Iterator[str]:
     elif shape.type_name == "list":
         for number, item in enumerate(value, 1):
             yield from _problems(shape.member, item, f"{path}.{number}.member")
+    elif shape.type_name == "map":
+        for key, item in value.items():
+            yield from _problems(shape.value, item, _join(path, key))
 
 
 def _broken_limits(shape: Any, value: Any) -> Iterator[str]:

@@ -49,8 +49,8 @@ class AwsServer:
         self._calls: list[Call] = []
         self._failures: list[_Failure] = []
         self._faults: list[BaseException] = []
-        self._http = _listen(self)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="aws")
+        self._http: _Server
+        self._thread: threading.Thread
 
     @property
     def endpoint_url(self) -> str:
@@ -81,6 +81,8 @@ class AwsServer:
         self.fail_next(operation, times, code=code, status=400, message="Rate exceeded")
 
     def __enter__(self) -> "AwsServer":
+        self._http = _listen(self)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="aws")
         self._thread.start()
         return self
 
