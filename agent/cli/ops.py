@@ -20,7 +20,7 @@ MOST_SHOWN = 50
 
 @click.group()
 def ops() -> None:
-    """Operations: asked for, running, waiting and ended ones."""
+    """Operations, whether queued, running or ended."""
 
 
 @ops.command(name="list")

@@ -38,7 +38,7 @@ def _mutating(function: Decorated) -> Decorated:
 
 @click.group()
 def snapshot() -> None:
-    """Snapshots of etcd, listed as backups only once they are verified and stored."""
+    """Take, list, show and verify snapshots."""
 
 
 @snapshot.command()
@@ -54,7 +54,7 @@ def create(
 
 
 @snapshot.command()
-@click.argument("identifier", metavar="ID|latest", required=False)
+@click.argument("identifier", metavar="[ID|latest]", required=False)
 @click.option("--all", "every", is_flag=True, help="All of them, one after the other.")
 @_mutating
 @click.pass_obj
@@ -62,7 +62,10 @@ def verify(
     flags: tuple[str, ...], identifier: str | None, every: bool, wait: bool, timeout_s: float | None, dry_run: bool,
     as_json: bool,
 ) -> int:  # fmt: skip
-    """Read a stored snapshot back and check every byte of it; the outcome is recorded beside it."""
+    """Read a stored snapshot back and check it.
+
+    Every byte is read; the outcome is recorded beside the snapshot, and one found damaged is good no more.
+    """
     if every == (identifier is not None):
         raise BadInput("name one snapshot, `latest`, or --all", hint="`etcd-agent snapshot list` shows them")
     return _ask(flags, "verify", {"id": identifier or "all"}, wait, timeout_s, dry_run, as_json)
@@ -98,7 +101,10 @@ def list_(flags: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def show(flags: tuple[str, ...], identifier: str, as_json: bool) -> None:
-    """All that is known of one snapshot: its manifest, and what later verifications found."""
+    """All that is known of one snapshot.
+
+    Its manifest, and what later verifications found.
+    """
     from agent.operations import catalogue
 
     with reading(flags) as node:

@@ -33,7 +33,10 @@ ETCD_HINT = "is etcd running there? `systemctl status etcd`, or `crictl ps --nam
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def status(flags: tuple[str, ...], as_json: bool) -> int:
-    """This node's daemon, member, cluster, newest good snapshot and operations. Exit 0 when all is well, else 1."""
+    """What this node sees, on one screen.
+
+    Its daemon, member, cluster, newest good snapshot and operations. Exit 0 when all is well, else 1.
+    """
     now = datetime.now(UTC)
     problems: list[Problem] = []
     with reading(flags) as node:

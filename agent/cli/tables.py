@@ -63,6 +63,17 @@ def pairs(rows: Iterable[Pair]) -> "Table":
     return made
 
 
+def beside(left: "Text", right: "Text") -> "Table":
+    """Two texts, the right one wrapped within its own width."""
+    from rich.table import Table
+
+    made = Table.grid()
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    made.add_row(left, right)
+    return made
+
+
 def plain(value: object, style: str = "") -> "Text":
     """A value as text that neither markup nor control characters of a file can turn into something else."""
     from rich.text import Text

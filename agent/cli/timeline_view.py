@@ -10,10 +10,12 @@ from agent.domain.span import Failure, Line, Span
 from agent.domain.timeline import Timeline
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 BAR_WIDTH = 24
 BAR_FROM_WIDTH = 110
+ASCII_GUIDES = str.maketrans("├└│─", "|`|-")
 STYLES = {"function": "bold magenta", "command": "bold blue", "submit": "bold", "operation": "bold cyan"}
 
 
@@ -52,26 +54,27 @@ def print_tree(found: Timeline, files: Sequence[str], skipped: int) -> None:
         sep="",
         soft_wrap=True,
     )
-    unicode = screen.encoding.lower().startswith("utf")
-    with_bars = screen.width >= BAR_FROM_WIDTH
-    view = tables.table("AT", "WHAT", "TOOK", *(["WHEN"] if with_bars else []), right=("AT", "TOOK"))
-    view.columns[0].no_wrap = view.columns[2].no_wrap = True
-    for root in found.roots:
-        for row in _rows(root, found, "", ""):
-            guides = row.guides if unicode else row.guides.translate(str.maketrans("├└│─·", "|`|-*"))
-            cells: list[str | Text] = [
-                f"+{(row.start_us - found.start_us) / 1e6:.3f} s",
-                tables.plain(guides, "dim") + row.text,
-            ]
-            cells.append(_took(row.span) if row.span else "")
-            if with_bars:
-                cells.append(_bar(row.span, found, "█" if unicode else "#") if row.span else "")
-            view.add_row(*cells)
-    screen.print(view)
+    screen.print(_table(found, with_bars=screen.width >= BAR_FROM_WIDTH, unicode=screen.encoding.startswith("utf")))
     notes = [f"{len(found.orphans)} parts have a parent of which no line is here"] if found.orphans else []
     notes += [f"{_count(skipped)} of {len(files)} files are no JSON and were left out"] if skipped else []
     for note in notes:
         screen.print(tables.plain(note, "dim"))
+
+
+def _table(found: Timeline, *, with_bars: bool, unicode: bool) -> "Table":
+    view = tables.table("AT", "WHAT", "TOOK", *(["WHEN"] if with_bars else []), right=("AT", "TOOK"))
+    view.columns[0].no_wrap = view.columns[2].no_wrap = True
+    for row in (row for root in found.roots for row in _rows(root, found, "", "")):
+        guides = row.guides if unicode else row.guides.translate(ASCII_GUIDES)
+        cells: list[str | Text | Table] = [
+            f"+{(row.start_us - found.start_us) / 1e6:.3f} s",
+            tables.beside(tables.plain(guides, "dim"), row.text) if guides else row.text,
+            _took(row.span) if row.span else "",
+        ]
+        if with_bars:
+            cells.append(_bar(row.span, found, "█" if unicode else "#") if row.span else "")
+        view.add_row(*cells)
+    return view
 
 
 def _rows(span: Span, found: Timeline, guides: str, below: str) -> Iterator[Row]:
@@ -112,7 +115,7 @@ def _event(line: Line) -> "Text":
     style = "yellow" if line.text("level") == "WARNING" else "dim"
     first = line.text("first_trace_id")
     more = f": etcd-agent trace {first}" if first else ""
-    return tables.plain(f"· {line.text('event') or line.text('logger')}: {line.text('message')}{more}", style)
+    return tables.plain(f"{line.text('event') or line.text('logger')}: {line.text('message')}{more}", style)
 
 
 def _took(span: Span) -> str:

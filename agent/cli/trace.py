@@ -52,10 +52,11 @@ class Read:
 @click.option("--json", "as_json", is_flag=True, help="Print the tree as one JSON document.")
 @click.pass_obj
 def trace(flags: tuple[str, ...], trace_id: str, files: tuple[str, ...], as_json: bool) -> None:
-    """The timeline of trace ID, from FILES (- is standard input), else from this node's log file and its rotated ones.
+    """The timeline of trace ID, out of log files.
 
-    ID is 32 or 16 hex digits, a UUID, an X-Ray root or a traceparent. FILES hold JSON log lines of any agent or
-    Lambda, as they are or as `journalctl` and `aws logs tail` print them.
+    FILES (- is standard input), else this node's log file and its rotated ones. They hold JSON lines of any agent
+    or Lambda, as they are or as `journalctl` and `aws logs tail` print them. ID is 32 or 16 hex digits, a UUID, an
+    X-Ray root or a traceparent.
     """
     inherited = trace_ids.parse_inherited(trace_id)
     if inherited is None:

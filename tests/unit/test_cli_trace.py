@@ -55,7 +55,7 @@ def test_every_form_of_the_id_finds_the_lines(log: Path, capsys: pytest.CaptureF
 def test_the_tree_shows_who_asked_what_ran_and_how_long_it_took(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [" ".join(row.split()) for row in run(capsys, 0, TRACE_ID).splitlines()]
     assert any(row.startswith("+0.000 s etcd-agent-lambda-backup 100 ms") for row in rows)
-    assert any("+0.090 s ├─ · command.sent: command.sent happened" in row for row in rows)
+    assert any("+0.090 s ├─ command.sent: command.sent happened" in row for row in rows)
     assert any(f"SSM command {COMMAND} on i-1" in row for row in rows)
     assert any("+0.510 s └─ save 999 ms" in row for row in rows)
     assert TRACE_ID in rows[0]
