@@ -237,7 +237,7 @@ class Intake:
         request = record.request
         result = Result(
             op_id=request.op_id, generation=record.generation, trace_id=request.trace_id, operation=request.operation,
-            status="failed", attempt=record.attempt, started_at=moment, finished_at=moment,
+            status="failed", attempt=max(1, record.attempt), started_at=moment, finished_at=moment,
             error=ErrorResult(failure.code, failure.message, failure.hint, failure.retryable),
         )  # fmt: skip
         with _bound_to(record):

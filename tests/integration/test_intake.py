@@ -201,7 +201,7 @@ def test_at_its_deadline_it_is_ended_and_nothing_is_left(node: Node, word: str) 
     error = node.result(FIRST).error
     assert error is not None
     assert (error.code, error.retryable) == ("deadline_exceeded", True)
-    assert len(node.ran()) == 1
+    assert (len(node.ran()), node.result(FIRST).attempt) == (1, 1)
     if word == "hang":  # who hears SIGTERM cleans up itself
         assert node.nothing_is_left()
 
@@ -395,17 +395,29 @@ def test_a_worker_that_can_not_be_started_is_tried_again(node: Node, caplog: pyt
     node.until(FIRST)
 
 
-def test_a_stopped_worker_cleans_up_and_runs_again_later(node: Node) -> None:
-    node.submit(record(), "hang succeed")
-    node.until_started(FIRST)
+def stop_worker(node: Node, times: int) -> None:
+    """Waits for that start of the operation and stops it as a stopping daemon does."""
+
+    def started() -> bool:
+        node.cycle()
+        return len(node.ran()) == times
+
+    wait_until(started, f"start {times} does not come")
     worker = node.intake.running["backup"].process
     worker.terminate()
     wait_until(lambda: worker.poll() is not None, "the worker does not end")
     node.intake.reap(rerun=False)
-    assert node.spool.names("running") == [f"{FIRST}.json"]
-    assert not list((node.root / "work").iterdir())
+
+
+def test_a_stopped_worker_cleans_up_and_runs_again_later_at_no_cost(node: Node) -> None:
+    node.submit(record(), "hang")
+    for times in range(1, requests.MOST_ATTEMPTS + 2):
+        stop_worker(node, times)
+        assert node.spool.names("running") == [f"{FIRST}.json"]
+        assert not list((node.root / "work").iterdir())
+    node.go_on()
     node.until(FIRST)
-    assert node.result(FIRST).status == "succeeded"
+    assert (node.result(FIRST).status, node.result(FIRST).attempt) == ("succeeded", 1)
 
 
 def test_a_worker_does_nothing_where_another_one_works(node: Node) -> None:
