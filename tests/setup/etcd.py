@@ -26,7 +26,7 @@ def tools_folder(version: str) -> Path:
     if version in DEBIAN:
         suite, packages = DEBIAN[version]
         return debian.unpack(suite, packages, debian.cache() / "debian" / f"etcd-{version}") / "usr/bin"
-    sys.exit(f"no etcd {version}: put it into ETCD_BIN_DIR/{version}/, or run `make tools`")
+    sys.exit(f"no etcd {version}: put etcd, etcdctl and etcdutl into ETCD_BIN_DIR/{version}/")
 
 
 def present() -> list[str]:
