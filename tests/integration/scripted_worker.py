@@ -1,7 +1,8 @@
 """A real worker process whose operation does what a test wrote down: `python -m … ROOT OP_ID`.
 
 `ROOT/script/OP_ID` has one word for each attempt, the last one stays: succeed, fail, fail-for-now, refuse, crash
-(killed), break (a defect), hang, deaf (hangs and hears no SIGTERM), orphan (killed, a child lives on).
+(killed), break (a defect), hang, deaf (hangs and hears no SIGTERM), orphan (killed, a child lives on), leave
+(succeeds, a child lives on).
 """
 
 import io
@@ -43,7 +44,7 @@ def act(word: str) -> None:
         raise Refused("unsafe", rule="no-leader", hint="repair it")
     if word == "break":
         raise RuntimeError("a defect")
-    if word == "orphan":
+    if word in ("orphan", "leave"):
         child = subprocess.Popen(["sleep", "60"])
         (ROOT / "orphan").write_text(str(child.pid))
     if word in ("crash", "orphan"):

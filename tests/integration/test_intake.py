@@ -186,11 +186,15 @@ def test_after_three_crashes_it_is_failed_and_may_be_tried_anew(node: Node) -> N
     assert (result.error.code, result.error.retryable) == ("worker_crashed", True)
 
 
-def test_what_a_killed_worker_started_is_killed_before_the_next_attempt(node: Node) -> None:
-    node.submit(record(), "orphan hang")
-    node.until_started(FIRST, attempt=2)
-    orphan = int((node.root / "orphan").read_text())
-    assert not Path(f"/proc/{orphan}").exists() or "Z" in Path(f"/proc/{orphan}/stat").read_text().split()[2]
+@pytest.mark.parametrize("words", ["orphan hang", "leave"])
+def test_what_a_worker_started_ends_with_it_however_it_ends(node: Node, words: str) -> None:
+    node.submit(record(), words)
+    if words == "leave":
+        node.until(FIRST)
+    else:
+        node.until_started(FIRST, attempt=2)
+    orphan = Path("/proc", (node.root / "orphan").read_text(), "stat")
+    assert not orphan.exists() or orphan.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.mark.parametrize("word", ["hang", "deaf"])

@@ -211,6 +211,14 @@ def test_a_store_that_takes_wrong_checksums_proves_nothing(target: S3Target) -> 
     assert put(target).stored == "unavailable"
 
 
+def test_an_object_whose_checksum_is_another_is_an_error_where_checksums_count(target: S3Target) -> None:
+    """The server's own echo is a wrong one; only a store that is known to check them is taken at its word."""
+    (path,) = target.state_folder.glob("store-*.json")
+    path.write_text('{"conditions": true, "checksums": true}')
+    with pytest.raises(StoreError, match="has the checksum"):
+        put(target)
+
+
 def test_what_a_store_can_do_is_probed_once(target: S3Target) -> None:
     put(fresh(target))
     assert target.client.calls.count("put_object") == 3

@@ -1,6 +1,7 @@
 """The operation `verify`: what lies in the store is read whole and compared, and the outcome is on record."""
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from agent.operations import catalogue, compression, leftovers, snapshot, verify
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job, Steps
 from tests.unit.fakes import FakeEtcd, FakeStore, FakeTool, snapshot_bytes
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 class Node:
@@ -153,6 +159,15 @@ def test_other_bytes_are_found_even_where_their_checksum_is_in_the_manifest(
     with pytest.raises(SnapshotInvalid):
         node.verify(manifest.snapshot_id)
     assert [record.passed for record in node.records()] == [False]
+
+
+def test_the_same_snapshot_packed_in_other_bytes_is_not_what_was_stored(node: Node) -> None:
+    manifest = node.take(1)
+    content = node.store.objects[manifest.data.key]
+    raw = b"".join(compression.decompressed(iter([content])))
+    node.replace_data(manifest, zstd.compress(raw, 19))
+    with pytest.raises(SnapshotInvalid, match="the stored bytes have the sha256"):
+        node.verify(manifest.snapshot_id)
 
 
 def test_lost_data_is_damage_too(node: Node) -> None:
