@@ -50,6 +50,8 @@ def test_a_request_becomes_a_backup_and_every_line_and_child_has_its_trace(node:
     calls = (node.etcd / "calls").read_text().splitlines()
     assert all(call.startswith(f"TRACE_ID={'1' * 32} ETCD_AGENT_OP_ID={FIRST} ") for call in calls)
     assert not any("must-not-be-used" in call for call in calls)
+    assert all("--command-timeout" in call for call in calls if "--endpoints" in call)
+    assert any(" get " in call and "--consistency=l" in call for call in calls)
 
 
 def test_a_worker_killed_in_the_middle_runs_again_and_leaves_nothing(node: DaemonNode) -> None:
