@@ -185,11 +185,12 @@ class KeyTaken(StoreError):
     retryable = True
 
 
-class Interrupted(AgentError):
-    """The service is stopping; the operation runs again after the next start."""
+class Interrupted(BaseException):
+    """The service is stopping; the operation runs again after the next start.
 
-    code = "interrupted"
-    retryable = True
+    Raised by a signal, so at any instruction, that of a library or of a log handler included. Like KeyboardInterrupt
+    it is no Exception: what catches those, to go on or to call it another error, must not swallow the stop.
+    """
 
 
 def exit_code_of(code: str) -> int:

@@ -25,6 +25,7 @@ from agent.operations import leftovers
 from agent.operations.steps import Job, Steps
 
 EXIT_DONE = 0
+EXIT_CRASHED = 1
 EXIT_INTERRUPTED = 70
 EXIT_LOCKED = 75
 INTERNAL_ERROR = "internal_error"
@@ -64,7 +65,13 @@ class Worker:
             ),
             trace.span(),
         ):
-            return self._run_bound(record)
+            try:
+                return self._run_bound(record)
+            except Interrupted:  # outside of the operation's own work
+                return EXIT_INTERRUPTED
+            except Exception:  # it could not write down what came of it; the daemon runs it again
+                log.exception("the worker ends without a result", extra={"event": "worker.crashed"})
+                return EXIT_CRASHED
 
     def _run_bound(self, record: Record) -> int:
         job = self.make_job(record)
@@ -139,7 +146,7 @@ def _told(failure: AgentError) -> str:
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
-    raise Interrupted("the service is stopping", hint="it runs again after the next start")
+    raise Interrupted("the service is stopping")
 
 
 def _now() -> str:

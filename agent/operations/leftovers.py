@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.errors import AgentError, Interrupted
+from agent.errors import AgentError
 from agent.logs import emit
 from agent.ports import Store
 
@@ -51,8 +51,6 @@ def abandon_uploads(work_root: Path, own: Path, store: Store) -> None:
         try:
             journal = json.loads(path.read_text())
             store.abandon(str(journal["key"]), str(journal["upload_id"]))
-        except Interrupted:
-            raise
         except AgentError as error:
             emit(log, logging.WARNING, "upload.left", f"an upload of a killed attempt stays for now: {error}")
             continue

@@ -432,3 +432,16 @@ def test_a_worker_does_nothing_where_another_one_works(node: Node) -> None:
     )  # fmt: skip
     assert second.returncode == 75
     assert len(node.ran()) == 1
+
+
+def test_a_result_that_can_not_be_written_is_told_under_its_trace_and_the_work_is_done_again(node: Node) -> None:
+    (node.spool.folder / "done").rmdir()
+    (node.spool.folder / "done").touch()
+    node.submit(record())
+    node.until_started(FIRST, attempt=2)
+    (node.spool.folder / "done").unlink()
+    (node.spool.folder / "done").mkdir()
+    node.until(FIRST)
+    lines = [json.loads(line) for line in (node.root / "agent.jsonl").read_text().splitlines()]
+    assert "worker.crashed" in {line["event"] for line in lines}
+    assert {(line.get("trace_id"), line.get("op_id")) for line in lines} == {("1" * 32, FIRST)}
