@@ -2,19 +2,20 @@
 
 import hashlib
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from agent.domain import snapshot
 from agent.domain.request import format_moment
 from agent.domain.snapshot import Backup, Check, Manifest, Verification
-from agent.errors import NoSpace, SnapshotInvalid, SnapshotNotFound
+from agent.errors import NoSpace, SnapshotInvalid, SnapshotNotFound, StoreError
 from agent.logs import emit
 from agent.operations import catalogue, compression, inspection, leftovers
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job, Steps
 
+MOST_IN_A_SECOND = 20
 log = logging.getLogger(__name__)
 
 
@@ -105,9 +106,13 @@ def _compare(ports: SnapshotPorts, manifest: Manifest, path: Path) -> None:
 
 
 def _record(ports: SnapshotPorts, manifest: Manifest, record: Verification, moment: datetime) -> None:
-    key = snapshot.verification_key(manifest, record.level, moment)
+    """Another node's record of the same second must not hide ours, which may say the opposite."""
     metadata = {"trace-id": record.trace_id, "op-id": record.op_id, "cluster": manifest.cluster}
-    ports.store.put_if_absent(key, snapshot.encode(record), metadata=metadata)
+    content = snapshot.encode(record)
+    moments = (moment + timedelta(seconds=later) for later in range(MOST_IN_A_SECOND))
+    keys = (snapshot.verification_key(manifest, record.level, one) for one in moments)
+    if not any(ports.store.put_if_absent(key, content, metadata=metadata) for key in keys):
+        raise StoreError(f"the outcome for {record.snapshot_id} can not be recorded: every name for it is taken")
     level = logging.INFO if record.passed else logging.ERROR
     emit(
         log, level, "snapshot.checked", f"{record.snapshot_id}: {record.message or 'restorable bytes'}",
