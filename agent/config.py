@@ -209,7 +209,8 @@ def _from_file(path: Path, problems: list[str]) -> Iterator[_Setting]:
     except FileNotFoundError:
         return
     except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
+        who = " by this user: run it as root, by sudo" if isinstance(error, PermissionError) else ""
+        problems.append(f"{path}: cannot be read{who}: {error.strerror}")
         return
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         problems.append(f"{path}: not valid TOML: {error}")

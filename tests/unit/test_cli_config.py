@@ -42,3 +42,14 @@ def test_a_configuration_that_does_not_hold_together_is_told_whole(capsys: pytes
     assert told.out == ""
     assert "2 problems" in told.err
     assert "Traceback" not in told.err
+
+
+def test_a_file_that_may_not_be_read_asks_for_sudo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    assert main(["config", "show"]) == 2
+    assert "sudo" in capsys.readouterr().err
