@@ -154,6 +154,7 @@ def make_daemon(node: Node) -> "Daemon":
     intake = Intake(
         spool=node.spool,
         locks=node.paths.locks,
+        work=node.paths.work,
         worker_argv=[sys.executable, "-m", "agent", *flags, "worker"],
         environment=_worker_environment(),
         timeout_s=lambda operation: node.config.snapshot.timeout_s,

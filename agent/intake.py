@@ -27,6 +27,7 @@ from agent.domain.request import (
 )
 from agent.errors import AgentError, BadInput, CommandTimeout, DeadlineExceeded, WorkerCrashed
 from agent.logs import emit
+from agent.operations import leftovers
 
 EXIT_LOCKED = 75
 CLEAN_UP_S = 5.0
@@ -46,11 +47,12 @@ class Intake:
     """The requests of one node: at most one running per slot."""
 
     def __init__(
-        self, *, spool: Spool, locks: Path, worker_argv: Sequence[str], environment: dict[str, str],
+        self, *, spool: Spool, locks: Path, work: Path, worker_argv: Sequence[str], environment: dict[str, str],
         timeout_s: Callable[[str], int], clean_up_s: float = CLEAN_UP_S,
     ) -> None:  # fmt: skip
         self._spool = spool
         self._locks = locks
+        self._work = work
         self._worker_argv = tuple(worker_argv)
         self._environment = environment
         self._timeout_s = timeout_s
@@ -77,7 +79,7 @@ class Intake:
         """Looks through `incoming/`: rejects what is no request, starts what has a free slot, oldest first."""
         self._queued = 0
         for name in self._spool.names("incoming"):
-            with _going_on(f"incoming/{name[:100]}"):
+            with _going_on(f"incoming/{name[:100]}"), contextlib.suppress(FileNotFoundError):  # it went on meanwhile
                 self._take(name)
 
     def reap(self, *, rerun: bool = True) -> None:
@@ -88,14 +90,13 @@ class Intake:
                 self._bound(running)
                 continue
             del self.running[slot]
-            if exit_code not in (0, EXIT_LOCKED):
-                with _bound_to(running.record):
+            self._ended += 1
+            op_id = running.record.request.op_id
+            with _bound_to(running.record), _going_on(op_id):
+                if exit_code not in (0, EXIT_LOCKED):
                     emit(
                         log, logging.WARNING, "worker.ended", f"the worker ended with {exit_code}", exit_code=exit_code
                     )
-            self._ended += 1
-            op_id = running.record.request.op_id
-            with _going_on(op_id):
                 process.kill_group(running.process.pid, op_id)
                 if rerun and exit_code != EXIT_LOCKED:
                     self._settle(op_id)
@@ -121,22 +122,29 @@ class Intake:
         return max(0.01, min(times)) if times else None
 
     def _take(self, name: str) -> None:
-        try:
-            self._consider(name)
-        except BadInput as error:
-            emit(
-                log, logging.ERROR, "request.rejected", f"rejected {name[:100]!r}: {error}",
-                error_code=error.code, error_message=error.message, error_hint=error.hint,
-            )  # fmt: skip
-            self._spool.reject(name, error.message, _now())
-        except FileNotFoundError:
-            return  # it went on meanwhile
-
-    def _consider(self, name: str) -> None:
         op_id = name.removesuffix(SUFFIX)
-        if not name.endswith(SUFFIX):
-            raise BadInput(f"{name[:100]!r} is not named OP_ID.json")
-        record = self._spool.read("incoming", op_id)
+        try:
+            if not name.endswith(SUFFIX):
+                raise BadInput(f"{name[:100]!r} is not named OP_ID.json")
+            record = self._spool.read("incoming", op_id)
+        except BadInput as error:
+            self._reject(name, error)
+            return
+        with _bound_to(record), _going_on(f"incoming/{name}"):
+            try:
+                self._consider(record)
+            except BadInput as error:
+                self._reject(name, error)
+
+    def _reject(self, name: str, error: BadInput) -> None:
+        emit(
+            log, logging.ERROR, "request.rejected", f"rejected {name[:100]!r}: {error}",
+            error_code=error.code, error_message=error.message, error_hint=error.hint,
+        )  # fmt: skip
+        self._spool.reject(name, error.message, _now())
+
+    def _consider(self, record: Record) -> None:
+        op_id = record.request.op_id
         if self._spool.ended(op_id, record.generation):
             self._drop_ended(record)
             return
@@ -146,7 +154,7 @@ class Intake:
         elif not slot_is_free(slot, self.running.keys() | self._orphans.keys()):
             self._queued += 1
         elif self._spool.claim(op_id):
-            self._start(self._accept(record))
+            self._start(self._accept(Record(record.request, record.generation, results=record.results)))
 
     def _drop_ended(self, record: Record) -> None:
         op_id = record.request.op_id
@@ -164,23 +172,20 @@ class Intake:
         if not first.same_work_as(record.request):
             raise BadInput(f"{op_id} runs already with other content", hint="an op id names one piece of work")
         if first.trace_id != record.request.trace_id:
-            with _bound_to(record):
-                emit(
-                    log, logging.INFO, "trace.adopted", f"{op_id} goes on under the trace that came first",
-                    first_trace_id=first.trace_id,
-                )  # fmt: skip
+            emit(
+                log, logging.INFO, "trace.adopted", f"{op_id} goes on under the trace that came first",
+                first_trace_id=first.trace_id,
+            )  # fmt: skip
         self._spool.drop_incoming(op_id)
 
     def _accept(self, record: Record) -> Record:
         timeout_s = self._timeout_s(record.request.operation)
         acceptance = Acceptance(_now(), process.boot_id(), process.boot_clock_s() + timeout_s, timeout_s)
-        accepted = Record(record.request, record.generation, record.attempt, acceptance, record.results)
-        with _bound_to(record):
-            emit(
-                log, logging.INFO, "request.accepted", f"accepted {record.request.operation} {record.request.op_id}",
-                source=record.request.source, generation=record.generation, timeout_s=timeout_s,
-            )  # fmt: skip
-        return accepted
+        emit(
+            log, logging.INFO, "request.accepted", f"accepted {record.request.operation} {record.request.op_id}",
+            source=record.request.source, generation=record.generation, timeout_s=timeout_s,
+        )  # fmt: skip
+        return Record(record.request, record.generation, record.attempt, acceptance, record.results)
 
     def _start(self, record: Record) -> None:
         op_id = record.request.op_id
@@ -198,39 +203,46 @@ class Intake:
             running.terminated_at = time.monotonic()
             running.process.terminate()
         elif time.monotonic() >= running.terminated_at + self._clean_up_s:
-            with _going_on(running.record.request.op_id):
+            with _bound_to(running.record), _going_on(running.record.request.op_id):
                 process.kill_group(running.process.pid, running.record.request.op_id)
 
     def _settle(self, op_id: str) -> None:
         """Decides what becomes of an operation in `running/` that has no worker of ours."""
-        lock = lock_at(self._locks / op_id)
         try:
             record = self._spool.read("running", op_id)
-            slot = OPERATIONS[record.request.operation].slot
         except FileNotFoundError:
             return
         except BadInput as error:
             emit(log, logging.ERROR, "request.damaged", f"running/{op_id}{SUFFIX} can not be read: {error}")
             return
-        if not lock.try_acquire():
-            self._orphans[slot] = op_id
-            return
+        with _bound_to(record), _going_on(op_id):
+            slot = OPERATIONS[record.request.operation].slot
+            if not self._former_attempt_is_gone(record):
+                self._orphans[slot] = op_id
+            elif self._spool.ended(op_id, record.generation):
+                self._spool.drop_running(op_id)
+            elif (failure := _why_not_again(record)) is not None:
+                self._fail(record, failure)
+            elif slot_is_free(slot, self.running.keys() | self._orphans.keys()):
+                emit(log, logging.WARNING, "operation.rerun", "runs again from its start", attempt=record.attempt + 1)
+                same_boot = record.acceptance is not None and record.acceptance.boot_id == process.boot_id()
+                self._start(record if same_boot else self._accept(record))
+
+    def _former_attempt_is_gone(self, record: Record) -> bool:
+        """Ends what is left of it, but a worker that lives and has time left is left to end by itself."""
+        op_id, acceptance = record.request.op_id, record.acceptance
+        lock = lock_at(self._locks / op_id)
         try:
+            is_ours = lock.try_acquire()
+            if not is_ours and (acceptance is None or _time_left_s(acceptance) > -self._clean_up_s):
+                return False
             process.end_attempt(lock.content(), op_id)
-        except CommandTimeout:
-            self._orphans[slot] = op_id
-            raise
+            return is_ours or lock.try_acquire()
+        except CommandTimeout as error:
+            emit(log, logging.ERROR, "spool.trouble", f"{op_id} has to wait: {error}")
+            return False
         finally:
             lock.release()
-        if self._spool.ended(op_id, record.generation):
-            self._spool.path("running", op_id).unlink(missing_ok=True)
-        elif (failure := _why_not_again(record)) is not None:
-            self._fail(record, failure)
-        elif slot_is_free(slot, self.running.keys() | self._orphans.keys()):
-            with _bound_to(record):
-                emit(log, logging.WARNING, "operation.rerun", "runs again from its start", attempt=record.attempt + 1)
-            same_boot = record.acceptance is not None and record.acceptance.boot_id == process.boot_id()
-            self._start(record if same_boot else self._accept(record))
 
     def _fail(self, record: Record, failure: AgentError) -> None:
         moment = _now()
@@ -240,11 +252,11 @@ class Intake:
             status="failed", attempt=max(1, record.attempt), started_at=moment, finished_at=moment,
             error=ErrorResult(failure.code, failure.message, failure.hint, failure.retryable),
         )  # fmt: skip
-        with _bound_to(record):
-            emit(
-                log, logging.ERROR, "operation.failed", f"{request.operation} failed: {failure.message}",
-                error_code=failure.code, error_message=failure.message, error_hint=failure.hint, status="failed",
-            )  # fmt: skip
+        emit(
+            log, logging.ERROR, "operation.failed", f"{request.operation} failed: {failure.message}",
+            error_code=failure.code, error_message=failure.message, error_hint=failure.hint, status="failed",
+        )  # fmt: skip
+        leftovers.remove_operation(self._work, request.op_id)
         self._spool.finish(
             Record(request, record.generation, record.attempt, record.acceptance, (*record.results, result))
         )

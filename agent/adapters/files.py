@@ -120,8 +120,8 @@ class Lock:
         return True
 
     def content(self) -> str:
-        """What the last holder wrote into the file."""
-        return os.pread(self._descriptor, 4096, 0).decode(errors="replace")
+        """What its holder, or if it is ours the last one, wrote into the file."""
+        return self.path.read_text(errors="replace")
 
     def write(self, content: str) -> None:
         """Replaces the file's content in place; only its holder may."""

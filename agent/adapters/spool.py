@@ -123,11 +123,15 @@ class Spool:
             raise AgentError(f"operation {record.request.op_id} has no result to finish with")
         op_id, end = record.request.op_id, END_OF_STATUS[result.status]
         files.write_atomic(self.path(end, op_id), encode(record))
-        self.path("running", op_id).unlink(missing_ok=True)
+        self.drop_running(op_id)
         for other in ENDS:
             if other != end:  # the result of an earlier generation; the record carries it along
                 self.path(other, op_id).unlink(missing_ok=True)
+
+    def drop_running(self, op_id: str) -> None:
+        """Removes the record, and before it the progress, of what ended: a crash between leaves what is found again."""
         self.path("progress", op_id).unlink(missing_ok=True)
+        self.path("running", op_id).unlink(missing_ok=True)
 
     def ended(self, op_id: str, generation: int) -> bool:
         """Whether that generation has ended."""
@@ -140,7 +144,7 @@ class Spool:
     def reject(self, name: str, reason: str, now: str) -> None:
         """Moves what is no request to `rejected/`, with the reason beside it."""
         source, folder = self.folder / "incoming" / name, self.folder / "rejected"
-        kept = f"{name[:100]}.{secrets.token_hex(4)}"
+        kept = f"{os.fsdecode(os.fsencode(name)[:100])}.{secrets.token_hex(4)}"
         try:
             os.link(source, folder / kept, follow_symlinks=False)
             source.unlink()

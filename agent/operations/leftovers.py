@@ -70,6 +70,13 @@ def remove_attempt(folder: Path) -> None:
     _remove_if_empty(folder)
 
 
+def remove_operation(work_root: Path, op_id: str) -> None:
+    """Removes what the attempts of an operation left that gets no further one; their journals stay."""
+    with contextlib.suppress(OSError):
+        for folder in list((work_root / op_id).iterdir()):
+            remove_attempt(folder)
+
+
 def _attempt_folders(work_root: Path) -> Iterator[Path]:
     for operation in list(work_root.iterdir()):
         if operation.is_dir():

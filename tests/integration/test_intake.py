@@ -16,6 +16,7 @@ from agent.adapters.spool import ENDS, Spool
 from agent.domain import request as requests
 from agent.domain.request import Acceptance, Record, Result
 from agent.intake import Intake, Running
+from agent.logs import ContextFilter
 from tests.sandbox.processes import wait_until
 from tests.setup.debian import PROJECT
 
@@ -46,7 +47,8 @@ class Node:
     def new_intake(self) -> Intake:
         """As a daemon makes it when it starts."""
         return Intake(
-            spool=self.spool, locks=self.root / "locks", timeout_s=lambda operation: self.timeout_s,
+            spool=self.spool, locks=self.root / "locks", work=self.root / "work",
+            timeout_s=lambda operation: self.timeout_s,
             worker_argv=[sys.executable, "-m", "tests.integration.scripted_worker", str(self.root)],
             environment={**os.environ, "PYTHONPATH": str(PROJECT)}, clean_up_s=0.3,
         )  # fmt: skip
@@ -110,6 +112,19 @@ def node(tmp_path: Path) -> Iterator[Node]:
     for running in [*made.intake.running.values(), *made.forgotten]:
         process.kill_group(running.process.pid, running.record.request.op_id)
         running.process.child.wait()
+
+
+@pytest.fixture
+def with_trace(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Lines get the context that is bound when they are written, as the log file's do."""
+    context = ContextFilter({})
+    caplog.handler.addFilter(context)
+    yield
+    caplog.handler.removeFilter(context)
+
+
+def traces_of(event: str, caplog: pytest.LogCaptureFixture) -> set[object]:
+    return {vars(line).get("trace_id") for line in caplog.records if vars(line).get("event") == event}
 
 
 def started_by_a_former_daemon(node: Node, words: str) -> int:
@@ -184,6 +199,7 @@ def test_after_three_crashes_it_is_failed_and_may_be_tried_anew(node: Node) -> N
     assert (len(node.ran()), result.attempt, result.status) == (3, 3, "failed")
     assert result.error is not None
     assert (result.error.code, result.error.retryable) == ("worker_crashed", True)
+    assert node.nothing_is_left()
 
 
 @pytest.mark.parametrize("words", ["orphan hang", "leave"])
@@ -206,8 +222,7 @@ def test_at_its_deadline_it_is_ended_and_nothing_is_left(node: Node, word: str) 
     assert error is not None
     assert (error.code, error.retryable) == ("deadline_exceeded", True)
     assert (len(node.ran()), node.result(FIRST).attempt) == (1, 1)
-    if word == "hang":  # who hears SIGTERM cleans up itself
-        assert node.nothing_is_left()
+    assert node.nothing_is_left()
 
 
 def test_the_loop_is_told_when_a_time_is_over(node: Node) -> None:
@@ -231,6 +246,16 @@ def test_a_worker_of_a_former_daemon_keeps_its_slot_and_is_left_to_end(node: Nod
     assert [line[:2] for line in node.ran()] == [[FIRST, "1"], [SECOND, "1"]]
 
 
+def test_a_hanging_worker_of_a_former_daemon_is_ended_at_its_deadline_too(node: Node) -> None:
+    node.timeout_s = 1
+    started_by_a_former_daemon(node, "deaf")
+    node.until(FIRST)
+    error = node.result(FIRST).error
+    assert error is not None
+    assert (error.code, len(node.ran())) == ("deadline_exceeded", 1)
+    assert node.nothing_is_left()
+
+
 def test_an_operation_whose_worker_died_with_its_daemon_is_run_again(node: Node) -> None:
     pid = started_by_a_former_daemon(node, "hang succeed")
     os.kill(pid, 9)
@@ -251,6 +276,7 @@ def test_an_end_that_a_crash_cut_in_half_is_an_end(node: Node) -> None:
     node.until(FIRST)
     done = node.spool.path("done", FIRST).read_bytes()
     node.spool.path("running", FIRST).write_bytes(done)
+    node.spool.write_progress(FIRST, {"step": "work"})
     node.spool.path("incoming", FIRST).write_bytes(done)
     node.cycle()
     assert len(node.ran()) == 1
@@ -298,7 +324,9 @@ def test_a_duplicate_of_what_runs_is_dropped_and_told(node: Node, caplog: pytest
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_other_work_under_an_id_that_is_known_is_rejected(node: Node, ended: bool) -> None:
+def test_other_work_under_an_id_that_is_known_is_rejected(
+    node: Node, caplog: pytest.LogCaptureFixture, with_trace: None, ended: bool
+) -> None:
     node.submit(record(), "hang")
     node.until_started(FIRST)
     if ended:
@@ -308,6 +336,7 @@ def test_other_work_under_an_id_that_is_known_is_rejected(node: Node, ended: boo
     node.cycle()
     assert node.spool.names("incoming") == []
     assert ["other" in reason["reason"] for reason in node.reasons()] == [True]
+    assert traces_of("request.rejected", caplog) == {"1" * 32}
     node.go_on()
     node.until(FIRST)
     assert len(node.ran()) == 1
@@ -343,6 +372,7 @@ def make_garbage(node: Node) -> list[str]:
     os.mkfifo(incoming / "fifo-1234.json")
     (incoming / f"{'n' * 200}.json").write_text("{}")
     (incoming / "new\nline.json").write_text("{}")
+    (incoming / ("\N{EURO SIGN}" * 80 + ".json")).write_text("{}")  # few characters, many bytes
     return sorted(path.name for path in incoming.iterdir())
 
 
@@ -360,6 +390,12 @@ def test_what_is_no_request_is_put_aside_with_its_reason_and_hinders_nobody(
     assert all(line.levelname == "ERROR" for line in told)
 
 
+def test_a_request_can_not_bring_attempts_of_its_own(node: Node) -> None:
+    node.submit(Record(record().request, attempt=1000))
+    node.until(FIRST)
+    assert (node.result(FIRST).status, node.result(FIRST).attempt) == ("succeeded", 1)
+
+
 def test_an_unfinished_write_is_no_request_yet(node: Node) -> None:
     temporary = node.spool.folder / "incoming" / ".snapshot-1.json.0123abcd.tmp"
     temporary.write_bytes(b"{")
@@ -375,13 +411,15 @@ def test_a_damaged_record_of_what_ran_is_told_and_stops_nobody(node: Node, caplo
     assert "request.damaged" in {vars(line).get("event") for line in caplog.records}
 
 
-def test_trouble_with_one_operation_does_not_end_the_service(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_trouble_with_one_operation_does_not_end_the_service(
+    node: Node, caplog: pytest.LogCaptureFixture, with_trace: None
+) -> None:
     """A folder in the place of a file stands for a disk that does not take it."""
     node.spool.update_running(record())
     (node.root / "locks" / FIRST).mkdir()
     node.submit(record(SECOND))
     node.until(SECOND)
-    assert "spool.trouble" in {vars(line).get("event") for line in caplog.records}
+    assert traces_of("spool.trouble", caplog) == {"1" * 32}
     (node.root / "locks" / FIRST).rmdir()
     node.script(FIRST, "succeed")
     node.until(FIRST)
@@ -390,8 +428,8 @@ def test_trouble_with_one_operation_does_not_end_the_service(node: Node, caplog:
 def test_a_worker_that_can_not_be_started_is_tried_again(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     node.submit(record())
     working, node.intake = node.intake, Intake(
-        spool=node.spool, locks=node.root / "locks", worker_argv=["/nonexistent"], environment={},
-        timeout_s=lambda operation: 60,
+        spool=node.spool, locks=node.root / "locks", work=node.root / "work", worker_argv=["/nonexistent"],
+        environment={}, timeout_s=lambda operation: 60,
     )  # fmt: skip
     node.cycle()
     assert "spool.trouble" in {vars(line).get("event") for line in caplog.records}
