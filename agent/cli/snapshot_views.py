@@ -166,7 +166,7 @@ def _reasons(backup: Backup) -> str:
 def _good(one: Mapping[str, Any]) -> "Text":
     if one["latest"]:
         return tables.plain("latest", "bold green")
-    return tables.plain("yes", "green") if one["good"] else tables.plain("; ".join(one["why_not_good"]), "red")
+    return tables.plain("yes", "green") if one["good"] else tables.plain(f"no: {'; '.join(one['why_not_good'])}", "red")
 
 
 def _verified(one: Mapping[str, Any], now: datetime) -> "Text":
@@ -184,5 +184,5 @@ def _outcomes(checks: Mapping[str, str]) -> "Text":
     for level, outcome in checks.items():
         style = {"passed": "", "failed": "red"}.get(outcome, "yellow")
         words = level if outcome == "passed" else f"{level} {outcome}"
-        text.append(tables.printable(f"{' ' if text else ''}{words}"), style=style)
+        text.append(tables.printable(f"{', ' if text else ''}{words}"), style=style)
     return text

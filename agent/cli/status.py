@@ -26,7 +26,10 @@ from agent.errors import (
 )
 
 Seen = TypeVar("Seen")
-ETCD_HINT = "is etcd running there? `systemctl status etcd`, or `crictl ps --name etcd`; its own log says why it is not"
+ETCD_HINTS = {
+    "member": "is etcd running there? `systemctl status etcd`, or `crictl ps --name etcd`; its own log says why not",
+    "cluster": "this takes a quorum, and the local member answers: does it know a leader, is it overloaded?",
+}
 
 
 @click.command()
@@ -67,7 +70,8 @@ def _looked(part: str, problems: list[Problem], look: Callable[[], Seen]) -> See
     except PermissionError as error:
         problems.append(Problem(part, f"{error.filename}: permission denied", SUDO))
     except AgentError as error:
-        hint = ETCD_HINT if isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown) else error.hint
+        silent = isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown)
+        hint = ETCD_HINTS.get(part, error.hint) if silent else error.hint
         problems.append(Problem(part, error.message, SUDO if is_permission(error) else hint))
     return None
 

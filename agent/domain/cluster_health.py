@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member, hex_id
 
+NO_LEADER = "no leader"
 REMEDIES = {
     AlarmKind.NOSPACE: "its database reached its quota: compact and defragment, then disarm the alarm",
     AlarmKind.CORRUPT: "its data differs from the others': replace this member",
@@ -60,7 +61,11 @@ class ClusterView:
 def own_problems(own: EndpointStatus) -> list[Problem]:
     """What the local member says against itself."""
     name = f"member {hex_id(own.member_id)} at {own.endpoint}"
-    found = [Problem("member", f"{name}: {error}", "look at etcd's own log") for error in own.errors]
+    found = [
+        Problem("member", f"{name}: {error}", "look at etcd's own log")
+        for error in own.errors
+        if own.leader or NO_LEADER not in error  # which is told below, in more words
+    ]
     if not own.leader:
         hint = "are the other members up, and can this node reach their peer URLs? with the quorum lost, restore it"
         found.append(Problem("member", f"{name} knows no leader: the cluster takes no writes", hint))

@@ -84,7 +84,7 @@ def test_the_list_is_newest_first_and_marks_the_newest_good_one(root: Path, caps
     assert [one["why_not_good"] for one in listed["snapshots"]] == [["fresh skipped"], [], []]
     rows = [" ".join(line.split()) for line in run(capsys, 0, "list")[0].splitlines()]
     assert any(row.startswith(good.snapshot_id) and row.endswith("stored unavailable latest") for row in rows)
-    assert any(row.startswith(bad.snapshot_id) and row.endswith("fresh skipped") for row in rows)
+    assert any(row.startswith(bad.snapshot_id) and row.endswith("no: fresh skipped") for row in rows)
 
 
 def test_what_was_found_damaged_later_says_so_and_is_not_the_latest(
@@ -178,7 +178,7 @@ def test_create_prints_what_the_on_call_wants(root: Path, capsys: pytest.Capture
     (request,) = daemon.asked
     for text in (
         "20260131T120000Z-01234567", "4711", "3.0 MiB, 1.0 MiB stored", "s3://backups", "the/key",
-        "trailer structure fresh stored unavailable", request.op_id, request.trace_id, "1.5 s",
+        "trailer, structure, fresh, stored unavailable", request.op_id, request.trace_id, "1.5 s",
     ):  # fmt: skip
         assert text in screen
 

@@ -187,7 +187,7 @@ def store_forbidden(outside: Outside) -> None:
     [
         (broken("status", EtcdUnavailable("refused", hint="`etcd-agent status`")), "member", "is etcd running there?"),
         (broken("status", CommandMissing("etcdctl is not there", hint="set tools_dir")), "member", "set tools_dir"),
-        (broken("members", EtcdUnavailable("timed out")), "cluster", "timed out"),
+        (broken("members", EtcdUnavailable("timed out")), "cluster", "timed out / this takes a quorum"),
         (leaderless, "member", "knows no leader"),
         (learner, "member", "is a learner"),
         (second_silent, "cluster", "node-2 does not answer: connection refused / is etcd running at https://10.0.0.2"),
@@ -215,6 +215,11 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
     rows = {line.split()[0]: line.split()[1] for line in shown.splitlines()[3:8]}
     assert rows[part] == "problem"
     assert rows.keys() == {"daemon", "member", "cluster", "snapshot", "operations"}
+
+
+def test_a_missing_leader_is_told_once(outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]) -> None:
+    leaderless(outside)
+    assert [one["part"] for one in look(capsys, 1)["problems"]].count("member") == 1
 
 
 def test_a_member_that_does_not_answer_lowers_what_may_fail(
