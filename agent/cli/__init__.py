@@ -3,6 +3,8 @@
 This is the edge that turns errors into a message and an exit code.
 """
 
+import contextlib
+import errno
 import importlib
 import json
 import logging
@@ -26,6 +28,8 @@ COMMANDS = {
 }
 HIDDEN = frozenset({"worker"})
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OF_THE_DISK = (*FULL, errno.EIO, errno.EROFS)
 log = logging.getLogger(__name__)
 
 
@@ -72,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         return _told(AgentError(f"{error.filename}: permission denied", hint="run it as root, by sudo"), words)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            hint = "make room there" if error.errno in FULL else "look at that disk: `dmesg`"
+            return _told(AgentError(f"{error.filename or 'standard output'}: {error.strerror}", hint=hint), words)
         log.exception("unexpected error", extra={"event": "command.crashed"})
         told = AgentError(f"unexpected error: {type(error).__name__}: {error}", hint="please report this")
         return _told(told, words)
@@ -89,4 +96,5 @@ def _told(error: AgentError, words: Sequence[str]) -> int:
 def _print_error(words: Sequence[str], code: str, message: str, hint: str) -> None:
     """Who asked for JSON gets the error as JSON too; the sentence for people is on stderr already."""
     if "--json" in words:
-        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+        with contextlib.suppress(OSError):  # writing there may be what failed
+            click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))

@@ -141,3 +141,28 @@ def test_a_node_on_which_no_agent_ever_ran_says_so(
 ) -> None:
     monkeypatch.setenv("ETCD_AGENT_ROOT", str(tmp_path / "bare"))
     assert "no agent ever ran here" in run(capsys, ["ops", "list"], 1)
+
+
+def test_a_full_disk_below_the_output_is_no_defect_of_ours(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*lines: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("agent.cli.tables.print_json", full)
+    assert main(["ops", "list", "--json"]) == 1
+    assert "etcd-agent: standard output: No space left on device\n  next: make room there" in capsys.readouterr().err
+
+
+def test_a_defect_is_told_as_one_with_its_traceback_in_the_log_line(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(document: dict[str, Any]) -> None:
+        raise KeyError("missing")
+
+    monkeypatch.setattr("agent.cli.tables.print_json", broken)
+    assert main(["ops", "list", "--json"]) == 1
+    logged, *told = capsys.readouterr().err.splitlines()
+    assert json.loads(logged)["event"] == "command.crashed"
+    assert "KeyError" in json.loads(logged)["exc_info"]
+    assert told == ["etcd-agent: unexpected error: KeyError: 'missing'", "  next: please report this"]
