@@ -4,7 +4,6 @@ s3transfer can not send `If-None-Match`. The SDK's retries are off: a conditiona
 resolved by HeadObject, never by sending it again blindly. Calls that may be repeated are, with back-off.
 """
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -18,10 +17,10 @@ from tenacity.retry import retry_base
 
 from agent.adapters import files
 from agent.config import StoreConfig
+from agent.domain.multipart import Sums, as_base64
 from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken, SnapshotNotFound, StoreError
 from agent.ports import StoredObject, UploadJournal
 
-PART_BYTES = 5 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 MOST_ATTEMPTS = 6
 ABSENT_CODES = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
@@ -41,6 +40,16 @@ class Client(Protocol):
     def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]: ...
 
     def chunks(self, body: Any, size_bytes: int) -> Generator[bytes]: ...
+
+
+class _Upload:
+    """One multipart upload: what the store confirmed of its parts, and their sums."""
+
+    def __init__(self, key: str, upload_id: str) -> None:
+        self.key = key
+        self.upload_id = upload_id
+        self.sums = Sums()
+        self.parts: list[dict[str, Any]] = []
 
 
 class S3Store:
@@ -73,17 +82,17 @@ class S3Store:
         upload_id = created["UploadId"]
         try:
             journal.begin(key, upload_id)
-            upload = _Upload(self, self._full(key), upload_id)
-            upload.send(chunks)
+            upload = _Upload(self._full(key), upload_id)
+            self._send(upload, chunks)
             version_id = self._complete(upload, metadata, conditional=can["conditions"])
         except BaseException:
             with contextlib.suppress(AwsRefused, AwsUnavailable):  # the journal stays, the next attempt aborts it
                 self.abandon(key, upload_id)
                 journal.clear()
             raise
-        stored = self._confirm(upload.key, upload.size_bytes, upload.composite_sha256(), can)
+        stored = self._confirm(upload.key, upload.sums.size_bytes, upload.sums.composite_sha256, can)
         journal.clear()
-        return StoredObject(key, upload.size_bytes, upload.sha256.hexdigest(), version_id, stored)
+        return StoredObject(key, upload.sums.size_bytes, upload.sums.sha256, version_id, stored)
 
     def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
         """Puts a small object under the condition that the key is free; a lost answer is resolved by reading."""
@@ -91,7 +100,7 @@ class S3Store:
         condition = {"IfNoneMatch": "*"} if conditional else {}
         if not conditional and self._head(self._full(key)) is not None:
             return self.read(key) == content
-        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(hashlib.sha256(content).digest())}
+        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": as_base64(hashlib.sha256(content).digest())}
         try:
             self._repeat(
                 "put_object", Key=self._full(key), Body=content, **checksum, **condition, **self._common(metadata)
@@ -143,15 +152,16 @@ class S3Store:
             if answer.aws_code not in LOST_CODES:
                 raise
 
-    def upload_part(self, key: str, upload_id: str, number: int, content: bytes, checksum: str) -> dict[str, Any]:
-        """Sends one part; may be repeated, the last one counts."""
-        answer = self._repeat(
-            "upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=content, ChecksumSHA256=checksum,
-            ChecksumAlgorithm="SHA256",
-        )  # fmt: skip
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+    def _send(self, upload: _Upload, chunks: Iterable[bytes]) -> None:
+        """Sends part after part; one that is sent again counts once, the last one."""
+        for part in upload.sums.cut(chunks):
+            answer = self._repeat(
+                "upload_part", Key=upload.key, UploadId=upload.upload_id, PartNumber=part.number, Body=part.content,
+                ChecksumSHA256=part.checksum, ChecksumAlgorithm="SHA256",
+            )  # fmt: skip
+            upload.parts.append({"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumSHA256": part.checksum})
 
-    def _complete(self, upload: "_Upload", metadata: Mapping[str, str], *, conditional: bool) -> str:
+    def _complete(self, upload: _Upload, metadata: Mapping[str, str], *, conditional: bool) -> str:
         """The object's version. Sent again only where nothing lies under the key yet."""
         again = self._retrying(retry_if_result(lambda version_id: version_id is None))
         again.retry_error_callback = lambda state: None
@@ -162,12 +172,12 @@ class S3Store:
             )
         return str(version_id)
 
-    def _complete_once(self, upload: "_Upload", metadata: Mapping[str, str], *, conditional: bool) -> str | None:
+    def _complete_once(self, upload: _Upload, metadata: Mapping[str, str], *, conditional: bool) -> str | None:
         condition = {"IfNoneMatch": "*"} if conditional else {}
         try:
             answer = self._call(
-                "complete_multipart_upload", Key=upload.key, UploadId=upload.upload_id, MpuObjectSize=upload.size_bytes,
-                MultipartUpload={"Parts": upload.parts}, **condition,
+                "complete_multipart_upload", Key=upload.key, UploadId=upload.upload_id,
+                MpuObjectSize=upload.sums.size_bytes, MultipartUpload={"Parts": upload.parts}, **condition,
             )  # fmt: skip
         except (AwsRefused, AwsUnavailable) as error:
             if isinstance(error, AwsRefused) and error.aws_code not in TAKEN_CODES | LOST_CODES:
@@ -175,16 +185,19 @@ class S3Store:
             return self._resolve(upload, metadata, error)
         return str(answer.get("VersionId", ""))
 
-    def _resolve(self, upload: "_Upload", metadata: Mapping[str, str], error: AgentError) -> str | None:
+    def _resolve(self, upload: _Upload, metadata: Mapping[str, str], error: AgentError) -> str | None:
         """Whether a completion that was refused or whose answer was lost is nevertheless ours; None: try again."""
         head = self._head(upload.key)
         if head is None:
             if isinstance(error, AwsUnavailable):
                 return None
             raise KeyTaken(f"the upload to {self._place(upload.key)} is gone: {error}") from error
-        ours = head.get("Metadata", {}).get("op-id") == metadata["op-id"] and head["ContentLength"] == upload.size_bytes
+        ours = (
+            head.get("Metadata", {}).get("op-id") == metadata["op-id"]
+            and head["ContentLength"] == upload.sums.size_bytes
+        )
         echoed = head.get("ChecksumSHA256") if self._capabilities()["checksums"] else None
-        if not ours or echoed not in (None, upload.composite_sha256()):
+        if not ours or echoed not in (None, upload.sums.composite_sha256):
             raise KeyTaken(f"{self._place(upload.key)} holds another object") from error
         return str(head.get("VersionId", ""))
 
@@ -237,7 +250,7 @@ class S3Store:
 
     def _try(self, name: str, checksummed: bytes, condition: Mapping[str, str]) -> str:
         """Sends a small object with the checksum of those bytes. Returns "" or the code of the refusal."""
-        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(hashlib.sha256(checksummed).digest())}
+        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": as_base64(hashlib.sha256(checksummed).digest())}
         key = self._full(f"{self._probe_folder}/{name}")
         try:
             self._repeat("put_object", Key=key, Body=b"probe", **condition, **checksum, **self._common({}))
@@ -276,46 +289,5 @@ class S3Store:
         return self._client.call(operation, Bucket=self._config.bucket, **arguments)
 
 
-class _Upload:
-    """One multipart upload: sends the stream part by part and keeps the sums."""
-
-    def __init__(self, store: S3Store, key: str, upload_id: str) -> None:
-        self._store = store
-        self.key = key
-        self.upload_id = upload_id
-        self.parts: list[dict[str, Any]] = []
-        self.size_bytes = 0
-        self.sha256 = hashlib.sha256()
-        self._part_digests = b""
-
-    def send(self, chunks: Iterable[bytes]) -> None:
-        """Cuts the stream into parts; an empty stream is one empty part, as S3 wants at least one."""
-        buffer = bytearray()
-        for chunk in chunks:
-            buffer += chunk
-            while len(buffer) >= PART_BYTES:
-                self._send_part(bytes(buffer[:PART_BYTES]))
-                del buffer[:PART_BYTES]
-        if buffer or not self.parts:
-            self._send_part(bytes(buffer))
-
-    def composite_sha256(self) -> str:
-        """The checksum of a multipart object: of its parts' digests, with their number."""
-        return f"{_base64(hashlib.sha256(self._part_digests).digest())}-{len(self.parts)}"
-
-    def _send_part(self, content: bytes) -> None:
-        digest = hashlib.sha256(content).digest()
-        self.parts.append(
-            self._store.upload_part(self.key, self.upload_id, len(self.parts) + 1, content, _base64(digest))
-        )
-        self._part_digests += digest
-        self.size_bytes += len(content)
-        self.sha256.update(content)
-
-
 def _is_worth_repeating(error: BaseException) -> bool:
     return isinstance(error, AwsUnavailable) or (isinstance(error, AwsRefused) and error.aws_code in CONFLICT_CODES)
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.s3 import PART_BYTES
+from agent.domain.multipart import PART_BYTES
 from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken, StoreError
 from agent.operations import leftovers
 from agent.operations.leftovers import JOURNAL_NAME, Journal
