@@ -144,17 +144,19 @@ def make_request(
     operation: str, params: Mapping[str, str], *, op_id: str | None = None, requested_at: str | None = None
 ) -> Request:
     """A request out of a command's words and the bound trace. Raises BadInput."""
-    context = trace.current()
-    return requests.make(
+    context, now = trace.current(), datetime.now(UTC)
+    request = requests.make(
         op_id=op_id if op_id is not None else f"{operation}-{trace.new_span_id()}",
         operation=operation,
         trace_id=context["trace_id"],
         span_id=context.get("span_id", ""),
-        requested_at=requested_at or requests.format_moment(datetime.now(UTC)),
+        requested_at=requested_at or requests.format_moment(now),
         params=dict(params),
         source="ssm" if context.get("ssm_command_id") else "cli",
         ssm_command_id=context.get("ssm_command_id", ""),
     )
+    requests.check_not_ahead(request.requested_at, now)
+    return request
 
 
 def exit_code_for(record: Record) -> int:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,6 +13,7 @@ from agent.errors import BadInput
 SCHEMA = 1
 MOST_REQUEST_BYTES = 64 * 1024
 MOST_ATTEMPTS = 3
+MOST_AHEAD = timedelta(days=1)
 
 OpId = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{8,64}\Z")]
 TraceId = Annotated[str, msgspec.Meta(pattern=r"\A(?!0{32})[0-9a-f]{32}\Z")]
@@ -171,12 +172,24 @@ def make(**fields: Any) -> Request:
     return request
 
 
+def check_not_ahead(requested_at: str, now: datetime) -> None:
+    """Raises BadInput for a time to come: what bears it would be the latest snapshot until that day."""
+    if parse_moment(requested_at) - now > MOST_AHEAD:
+        raise BadInput(
+            f"the request is of {requested_at}, but here it is {format_moment(now)}",
+            hint="is that time right? if it is, this node's clock is wrong: `timedatectl`",
+        )
+
+
 def parse_moment(text: str) -> datetime:
-    """Reads `YYYY-MM-DDTHH:MM:SSZ`. Raises BadInput when there is no such time."""
+    """Reads `YYYY-MM-DDTHH:MM:SSZ`, 1970 or later. Raises BadInput when there is no such time."""
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise BadInput(f"{text!r} is not a time", hint="write UTC as 2026-01-31T12:00:00Z") from None
+        moment = None
+    if moment is None or moment.timestamp() < 0:
+        raise BadInput(f"{text!r} is not a time since 1970", hint="write UTC as 2026-01-31T12:00:00Z")
+    return moment
 
 
 def format_moment(moment: datetime) -> str:

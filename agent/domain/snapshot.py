@@ -189,7 +189,8 @@ def choose_class(backups: Sequence[Backup], requested_at: str, *, emergency: boo
         for backup in backups
         if backup.manifest.retention_class == "monthly"
         and backup.is_good
-        and now - parse_moment(backup.manifest.requested_at) < MONTHLY_AGE
+        # One from a time to come would be young for ever, and no other would be kept for good.
+        and abs(now - parse_moment(backup.manifest.requested_at)) < MONTHLY_AGE
     )
     return "hourly" if any(young) else "monthly"
 

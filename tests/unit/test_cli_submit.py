@@ -170,3 +170,11 @@ def test_the_log_tells_what_each_caller_was_answered(
     ]  # fmt: skip
     assert told[-1]["error_code"] == "no_daemon"
     assert {line["trace_id"] for line in told} == {TRACE_ID}
+
+
+def test_a_time_to_come_is_refused_so_that_no_snapshot_stays_the_latest_until_then(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = submit(capsys, 2, "--no-wait", "--requested-at", "9999-12-31T23:59:59Z")
+    assert told["error"]["code"] == "bad_input"
+    assert Spool(root / "var/lib/etcd-agent/spool").names("incoming") == []

@@ -169,6 +169,8 @@ def test_what_was_found_damaged_later_is_good_no_more() -> None:
         ([backup("2026-01-31T11:00:00Z", later=[verification("failed")])], "monthly"),
         ([backup("2026-01-31T11:00:00Z", "hourly")], "monthly"),
         ([backup("2024-01-31T11:00:00Z"), backup("2026-01-31T11:00:00Z")], "hourly"),
+        ([backup("2026-01-31T13:00:00Z")], "hourly"),
+        ([backup("9999-12-31T23:59:59Z")], "monthly"),
     ],
 )
 def test_monthly_is_used_whenever_no_good_monthly_is_younger_than_31_days(
