@@ -12,7 +12,7 @@ import msgspec
 
 from agent.adapters import process
 from agent.config import EtcdConfig
-from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member
+from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member, hex_id
 from agent.domain.etcd_failure import classify
 from agent.errors import BadInput, EtcdAnswerInvalid, EtcdError
 
@@ -119,9 +119,18 @@ class Etcdctl:
         answer = self._json(["alarm", "list"], _Alarms)
         return [Alarm(row.memberID, AlarmKind(row.alarm)) for row in answer.alarms if row.alarm in set(AlarmKind)]
 
-    def linearizable_revision(self, endpoint: str | None = None) -> int:
-        """The revision that a linearizable read through the endpoint reports."""
+    def linearizable_revision(self, endpoint: str | None = None, *, member_id: int = 0) -> int:
+        """The revision that a linearizable read through the endpoint reports.
+
+        Raises EtcdAnswerInvalid when `member_id` is given and another member answers.
+        """
         answer: _Range = self._json(["get", READ_PROBE_KEY, "--keys-only", "--consistency=l"], _Range, endpoint)
+        if member_id and answer.header.member_id != member_id:
+            raise EtcdAnswerInvalid(
+                f"{endpoint or self.endpoint} answers as member {hex_id(answer.header.member_id)}, "
+                f"not as {hex_id(member_id)}",
+                hint="correct the client URLs that this member advertises: `etcdctl member list`",
+            )
         return answer.header.revision
 
     def count_keys(self, revision: int) -> int | None:

@@ -189,7 +189,8 @@ def _confirmed_revision(etcd: Etcd, status: EndpointStatus, members: Sequence[Me
     for member in voters:
         for url in member.client_urls:
             try:
-                return etcd.linearizable_revision(url), f"confirmed by {member.name}"
+                revision = etcd.linearizable_revision(url, member_id=member.member_id)
+                return revision, f"confirmed by {member.name}"
             except (EtcdError, CommandTimeout) as error:
                 problems.append(f"{member.name}: {error}")
     raise Refused(

@@ -17,6 +17,7 @@ from agent.domain.cluster import AlarmKind
 from agent.errors import (
     BadInput,
     CommandMissing,
+    EtcdAnswerInvalid,
     EtcdError,
     EtcdOutcomeUnknown,
     EtcdUnavailable,
@@ -99,7 +100,10 @@ def test_the_only_member_is_a_started_voter(server: Server) -> None:
 def test_a_linearizable_read_sees_the_last_write(server: Server) -> None:
     revision = server.put("/registry/a", "1")
     assert server.client.linearizable_revision() == revision
-    assert server.client.linearizable_revision(server.member.client_url) == revision
+    own = server.client.status().member_id
+    assert server.client.linearizable_revision(server.member.client_url, member_id=own) == revision
+    with pytest.raises(EtcdAnswerInvalid, match="answers as member"):
+        server.client.linearizable_revision(server.member.client_url, member_id=own + 1)
 
 
 def test_keys_are_counted_at_a_revision_until_it_is_compacted(server: Server) -> None:

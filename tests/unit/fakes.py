@@ -62,6 +62,7 @@ class FakeEtcd:
     member_list: list[Member] = field(default_factory=lambda: [member(OWN, 1), member(OTHER, 2), member(THIRD, 3)])
     alarm_list: list[Alarm] = field(default_factory=list)
     revisions: dict[str, int] = field(default_factory=dict)
+    members_asked: list[int] = field(default_factory=list)
     live_keys: int | None = 7
     content: bytes = field(default_factory=snapshot_bytes)
 
@@ -81,8 +82,9 @@ class FakeEtcd:
         self.failures.check("alarms")
         return self.alarm_list
 
-    def linearizable_revision(self, endpoint: str | None = None) -> int:
+    def linearizable_revision(self, endpoint: str | None = None, *, member_id: int = 0) -> int:
         self.failures.check(f"read {endpoint or ENDPOINT}")
+        self.members_asked.append(member_id)
         return self.revisions.get(endpoint or ENDPOINT, 20)
 
     def count_keys(self, revision: int) -> int | None:

@@ -231,6 +231,11 @@ def test_the_next_voter_confirms_where_the_first_does_not_answer(node: Node) -> 
     assert "confirmed by node-3" in {check.note for check in manifest.checks}
 
 
+def test_the_confirming_read_counts_only_as_that_voters_own(node: Node) -> None:
+    node.run()
+    assert node.etcd.members_asked[0] == OTHER
+
+
 def test_without_another_voter_that_answers_it_is_refused_with_the_way_out(node: Node) -> None:
     for number in (2, 3):
         node.etcd.failures.always(f"read https://10.0.0.{number}:2379", EtcdUnavailable(f"{number} is away"))
