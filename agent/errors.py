@@ -1,5 +1,6 @@
 """What can go wrong, each with a stable code, an exit code, whether a retry helps, and what to check next."""
 
+import errno
 from typing import ClassVar
 
 EXIT_OK = 0
@@ -8,6 +9,9 @@ EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_STILL_RUNNING = 4
 EXIT_NO_DAEMON = 5
+NODE_ERRORS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
 
 
 class AgentError(Exception):
@@ -75,6 +79,13 @@ class CommandFailed(AgentError):
         super().__init__(message, hint=hint)
         self.returncode = returncode
         self.stderr_tail = stderr_tail
+
+
+class CommandKilled(CommandFailed):
+    """A program was killed or had no memory: that says nothing about what it looked at."""
+
+    code = "command_killed"
+    retryable = True
 
 
 class CommandMissing(AgentError):
@@ -164,6 +175,13 @@ class NoSpace(AgentError):
     retryable = True
 
 
+class FileUnusable(AgentError):
+    """A file or folder of this node can not be used: rights, a read-only or failing disk."""
+
+    code = "file_unusable"
+    retryable = True
+
+
 class DeadlineExceeded(AgentError):
     """The operation's time was over; its process group was killed."""
 
@@ -191,6 +209,16 @@ class Interrupted(BaseException):
     Raised by a signal, so at any instruction, that of a library or of a log handler included. Like KeyboardInterrupt
     it is no Exception: what catches those, to go on or to call it another error, must not swallow the stop.
     """
+
+
+def of_the_node(error: OSError) -> AgentError | None:
+    """What the system refused because of this node's state; None where it may as well be a defect of ours."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(what, hint="make room on that disk; `df -i` shows whether it is the number of files")
+    if error.errno in NODE_ERRORS:
+        return FileUnusable(what, hint="is that disk there, sound, and writable by the user of the service?")
+    return None
 
 
 def exit_code_of(code: str) -> int:

@@ -19,7 +19,7 @@ from agent.adapters import process
 from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
 from agent.domain.request import ErrorResult, Record, Result, Status, format_moment
-from agent.errors import AgentError, Interrupted, Refused
+from agent.errors import AgentError, Interrupted, Refused, of_the_node
 from agent.logs import emit
 from agent.operations import leftovers
 from agent.operations.steps import Job, Steps
@@ -95,15 +95,13 @@ class Worker:
             # Stopping the service is no fault of the operation, so it costs it none of its attempts.
             self.spool.update_running(msgspec.structs.replace(record, attempt=record.attempt - 1))
             return EXIT_INTERRUPTED
-        except AgentError as failure:
+        except Exception as failure:
+            error = _explained(failure)
             status = "refused" if isinstance(failure, Refused) else "failed"
-            error = ErrorResult(failure.code, _told(failure), failure.hint, failure.retryable)
-        except Exception as failure:  # a defect of ours must end as a result too, never as a lost request
-            log.exception("the operation met an unexpected error", extra={"event": "operation.crashed"})
-            status = "failed"
-            error = ErrorResult(
-                INTERNAL_ERROR, f"{type(failure).__name__}: {failure}", "report this with the log lines"
-            )
+            if error is None:  # a defect of ours must end as a result too, never as a lost request
+                log.exception("the operation met an unexpected error", extra={"event": "operation.crashed"})
+                text = f"{type(failure).__name__}: {failure}"
+                error = ErrorResult(INTERNAL_ERROR, text, "report this with the log lines")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is decided is written down whole
         leftovers.remove_attempt(job.folder)
         self._finish(record, status, steps, started_at, output, error)
@@ -139,6 +137,13 @@ def _log_result(result: Result) -> None:
         ("guard.refused", logging.WARNING) if result.status == "refused" else ("operation.failed", logging.ERROR)
     )
     emit(log, level, event, f"{result.operation} {result.status}: {error.message}", **fields)
+
+
+def _explained(failure: Exception) -> ErrorResult | None:
+    known = of_the_node(failure) if isinstance(failure, OSError) else failure
+    if not isinstance(known, AgentError):
+        return None
+    return ErrorResult(known.code, _told(known), known.hint, known.retryable)
 
 
 def _told(failure: AgentError) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from agent.adapters import process
-from agent.errors import CommandFailed, CommandMissing, EtcdAnswerInvalid, SnapshotInvalid
+from agent.errors import CommandKilled, CommandMissing, EtcdAnswerInvalid, SnapshotInvalid
 from agent.ports import SnapshotFile
 
 STATUS_TIMEOUT_S = 600.0
@@ -51,11 +51,11 @@ class SnapshotStatus:
 def read_status(name: str, completed: process.Completed) -> SnapshotFile:
     """What the tool found. A snapshot is damaged only where the tool says so, not where the tool itself failed.
 
-    Raises SnapshotInvalid, CommandFailed, EtcdAnswerInvalid.
+    Raises SnapshotInvalid, CommandKilled, EtcdAnswerInvalid.
     """
     what = f"`{name} snapshot status`"
     if completed.returncode < 0 or any(text in completed.stderr for text in OUT_OF_MEMORY):
-        raise CommandFailed(
+        raise CommandKilled(
             f"{what} was killed or had no memory (exit {completed.returncode}): {_first_line(completed.stderr)}",
             returncode=completed.returncode, stderr_tail=completed.stderr[-STDERR_TAIL_CHARACTERS:],
             hint="it needs as much memory as the snapshot is large: look for the OOM killer in `dmesg`",

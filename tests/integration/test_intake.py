@@ -483,3 +483,12 @@ def test_a_result_that_can_not_be_written_is_told_under_its_trace_and_the_work_i
     lines = [json.loads(line) for line in (node.root / "agent.jsonl").read_text().splitlines()]
     assert "worker.crashed" in {line["event"] for line in lines}
     assert {(line.get("trace_id"), line.get("op_id")) for line in lines} == {("1" * 32, FIRST)}
+
+
+def test_a_work_folder_that_can_not_be_used_is_no_defect_and_may_be_tried_anew(node: Node) -> None:
+    (node.root / "work" / FIRST).touch()  # a file in the place of a folder
+    node.submit(record())
+    node.until(FIRST)
+    error = node.result(FIRST).error
+    assert error is not None
+    assert (error.code, error.retryable) == ("file_unusable", True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain import snapshot
-from agent.errors import BadInput, KeyTaken, SnapshotNotFound
+from agent.errors import BadInput, KeyTaken, SnapshotNotFound, StoreError
 from agent.operations.leftovers import JOURNAL_NAME, Journal
 from tests.integration.stores import DirectoryTarget, S3Target, Target, start_moto
 from tests.sandbox import s3_server
@@ -175,3 +175,12 @@ def test_data_that_lost_its_commit_goes_where_a_node_can_delete(target: Target, 
 def test_a_key_can_not_leave_a_directory(tmp_path: Path, key: str) -> None:
     with pytest.raises(BadInput):
         DirectoryTarget(tmp_path / "store").store.read(key)
+
+
+def test_a_file_in_the_place_of_a_directory_store_is_told_as_the_stores_trouble(
+    tmp_path: Path, journal: Journal
+) -> None:
+    place = tmp_path / "store"
+    place.touch()
+    with pytest.raises(StoreError, match="Not a directory"):
+        DirectoryTarget(place).store.put(KEY, iter([b"content"]), metadata=METADATA, journal=journal)

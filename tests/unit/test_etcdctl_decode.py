@@ -23,7 +23,7 @@ from agent.domain.etcd_failure import classify, explain
 from agent.errors import (
     AgentError,
     BadInput,
-    CommandFailed,
+    CommandKilled,
     EtcdAlreadyDone,
     EtcdAnswerInvalid,
     EtcdError,
@@ -252,7 +252,7 @@ def test_a_recorded_snapshot_status_is_typed(version: str) -> None:
 )
 def test_a_tool_that_was_killed_calls_no_snapshot_damaged(returncode: int, stderr: str) -> None:
     """A verification that fails is on record for good, and the backup is never the latest good one again."""
-    with pytest.raises(CommandFailed):
+    with pytest.raises(CommandKilled):
         etcdutl.read_status("etcdutl", Completed((), returncode, "", stderr))
 
 
