@@ -43,7 +43,7 @@ class Etcd(Protocol):
     def alarms(self) -> Sequence[Alarm]: ...
 
     def linearizable_revision(self, endpoint: str | None = None, *, member_id: int = 0) -> int:
-        """The newest committed revision, read through that endpoint, which must be that member's; else the local one."""
+        """The newest committed revision, read through that endpoint, which must be that member's, or the local one."""
         ...
 
     def count_keys(self, revision: int) -> int | None:
