@@ -166,6 +166,10 @@ def decode_manifest(content: bytes, key: str) -> Manifest:
     manifest = _decode(content, key, Manifest)
     if manifest_key(manifest.retention_class, manifest.cluster, manifest.snapshot_id) != key:
         raise SnapshotInvalid(f"the manifest at {key} names another snapshot, {manifest.snapshot_id}")
+    data = data_key(manifest.retention_class, manifest.cluster, manifest.snapshot_id, "")
+    name = re.escape(data.removesuffix(COMPRESSION_SUFFIX)) + "[0-9a-f]{8}" + re.escape(COMPRESSION_SUFFIX)
+    if not re.fullmatch(name, manifest.data.key):
+        raise SnapshotInvalid(f"the manifest at {key} names data that are not its own, {manifest.data.key[:200]!r}")
     try:
         for moment in (manifest.requested_at, manifest.started_at, manifest.finished_at):
             parse_moment(moment)

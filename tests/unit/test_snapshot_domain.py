@@ -16,6 +16,7 @@ from agent.errors import SnapshotInvalid
 
 REQUESTED_AT = "2026-01-31T12:00:00Z"
 OP_ID = "snapshot-0123456789abcdef"
+DATA_KEY = snapshot.data_key("hourly", "prod", snapshot.snapshot_id(REQUESTED_AT, OP_ID), "89abcdef")
 GOOD: dict[Level, Outcome] = {"trailer": "passed", "structure": "passed", "fresh": "passed", "stored": "passed"}
 
 
@@ -28,11 +29,13 @@ def manifest(**changes: Any) -> Manifest:
         snapshot_id=snapshot.snapshot_id(REQUESTED_AT, OP_ID), retention_class="hourly", cluster="prod",
         etcd_cluster_id="f" * 16, member_id="a", node="node-1", instance_id="i-0123456789abcdef0",
         etcd_version="3.5.16", tool="etcdutl 3.5.16", revision=21, hash=2**32 - 1, total_key=26, live_keys=None,
-        raw_size_bytes=24608, raw_sha256="1" * 64, data=StoredData("k", 99, "2" * 64), checks=checks(GOOD),
+        raw_size_bytes=24608, raw_sha256="1" * 64, data=StoredData(DATA_KEY, 99, "2" * 64), checks=checks(GOOD),
         fingerprints={"etcd_ca": "3" * 64}, requested_at=REQUESTED_AT, started_at=REQUESTED_AT,
         finished_at=REQUESTED_AT, trace_id="4" * 32, op_id=OP_ID, agent_version="1.0",
     )  # fmt: skip
-    return msgspec.structs.replace(made, **changes)
+    made = msgspec.structs.replace(made, **changes)
+    own = snapshot.data_key(made.retention_class, made.cluster, made.snapshot_id, "89abcdef")
+    return made if "data" in changes else msgspec.structs.replace(made, data=StoredData(own, 99, "2" * 64))
 
 
 def verification(outcome: Outcome) -> Verification:
@@ -96,6 +99,15 @@ def test_a_manifest_under_another_name_is_damaged() -> None:
     one = manifest()
     with pytest.raises(SnapshotInvalid, match="names another snapshot"):
         snapshot.decode_manifest(snapshot.encode(one), snapshot.manifest_key("monthly", "prod", one.snapshot_id))
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../../../outside", f"{DATA_KEY}/..", DATA_KEY.replace("prod", "dev")]
+)
+def test_a_manifest_that_names_data_of_others_is_damaged(key: str) -> None:
+    one = manifest(data=StoredData(key, 99, "2" * 64))
+    with pytest.raises(SnapshotInvalid, match="not its own"):
+        snapshot.decode_manifest(snapshot.encode(one), snapshot.manifest_key("hourly", "prod", one.snapshot_id))
 
 
 @given(cut=st.integers(0, 1800), garbled=st.binary(max_size=3))
