@@ -15,17 +15,9 @@ from pathlib import Path
 from agent import trace
 from agent.adapters import process
 from agent.adapters.spool import SUFFIX, Spool, lock_at
-from agent.domain.request import (
-    MOST_ATTEMPTS,
-    OPERATIONS,
-    Acceptance,
-    ErrorResult,
-    Record,
-    Result,
-    format_moment,
-    slot_is_free,
-)
-from agent.errors import AgentError, BadInput, CommandTimeout, DeadlineExceeded, WorkerCrashed
+from agent.domain import attempts
+from agent.domain.request import OPERATIONS, Acceptance, Record, format_moment, slot_is_free
+from agent.errors import AgentError, BadInput, CommandTimeout
 from agent.logs import emit
 from agent.operations import leftovers
 
@@ -221,7 +213,7 @@ class Intake:
                 self._orphans[slot] = op_id
             elif self._spool.ended(op_id, record.generation):
                 self._spool.drop_running(op_id)
-            elif (failure := _why_not_again(record)) is not None:
+            elif (failure := attempts.why_not_again(record, _time_left_s(record.acceptance))) is not None:
                 self._fail(record, failure)
             elif slot_is_free(slot, self.running.keys() | self._orphans.keys()):
                 emit(log, logging.WARNING, "operation.rerun", "runs again from its start", attempt=record.attempt + 1)
@@ -230,11 +222,12 @@ class Intake:
 
     def _former_attempt_is_gone(self, record: Record) -> bool:
         """Ends what is left of it, but a worker that lives and has time left is left to end by itself."""
-        op_id, acceptance = record.request.op_id, record.acceptance
+        op_id = record.request.op_id
         lock = lock_at(self._locks / op_id)
         try:
             is_ours = lock.try_acquire()
-            if not is_ours and (acceptance is None or _time_left_s(acceptance) > -self._clean_up_s):
+            left_s = _time_left_s(record.acceptance)
+            if not is_ours and (left_s is None or left_s > -self._clean_up_s):
                 return False
             process.end_attempt(lock.content(), op_id)
             return is_ours or lock.try_acquire()
@@ -245,36 +238,13 @@ class Intake:
             lock.release()
 
     def _fail(self, record: Record, failure: AgentError) -> None:
-        moment = _now()
         request = record.request
-        result = Result(
-            op_id=request.op_id, generation=record.generation, trace_id=request.trace_id, operation=request.operation,
-            status="failed", attempt=max(1, record.attempt), started_at=moment, finished_at=moment,
-            error=ErrorResult(failure.code, failure.message, failure.hint, failure.retryable),
-        )  # fmt: skip
         emit(
             log, logging.ERROR, "operation.failed", f"{request.operation} failed: {failure.message}",
             error_code=failure.code, error_message=failure.message, error_hint=failure.hint, status="failed",
         )  # fmt: skip
         leftovers.remove_operation(self._work, request.op_id)
-        self._spool.finish(
-            Record(request, record.generation, record.attempt, record.acceptance, (*record.results, result))
-        )
-
-
-def _why_not_again(record: Record) -> AgentError | None:
-    acceptance, op_id = record.acceptance, record.request.op_id
-    if acceptance is not None and _time_left_s(acceptance) <= 0:
-        return DeadlineExceeded(
-            f"{op_id} was not done within {acceptance.timeout_s} s and was ended",
-            hint="look at its steps in the log for what took so long; snapshot.timeout_s sets the limit",
-        )
-    if record.attempt >= MOST_ATTEMPTS:
-        return WorkerCrashed(
-            f"the worker of {op_id} ended without a result {record.attempt} times",
-            hint=f"`etcd-agent trace {record.request.trace_id}` shows how far each attempt came; was memory short?",
-        )
-    return None
+        self._spool.finish(attempts.failed(record, failure, _now()))
 
 
 @contextlib.contextmanager
@@ -286,11 +256,10 @@ def _going_on(what: str) -> Iterator[None]:
         emit(log, logging.ERROR, "spool.trouble", f"{what} has to wait: {error}")
 
 
-def _time_left_s(acceptance: Acceptance) -> float:
-    """By the boot clock; after a reboot the time starts anew, since the old clock is gone."""
-    if acceptance.boot_id != process.boot_id():
-        return acceptance.timeout_s
-    return acceptance.deadline_boot_s - process.boot_clock_s()
+def _time_left_s(acceptance: Acceptance | None) -> float | None:
+    if acceptance is None:
+        return None
+    return attempts.time_left_s(acceptance, boot_id=process.boot_id(), boot_clock_s=process.boot_clock_s())
 
 
 def _bound_to(record: Record) -> AbstractContextManager[None]:

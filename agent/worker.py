@@ -18,6 +18,7 @@ from agent import trace
 from agent.adapters import process
 from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
+from agent.domain.attempts import with_result
 from agent.domain.request import ErrorResult, Record, Result, Status, format_moment
 from agent.errors import AgentError, Interrupted, Refused, of_the_node
 from agent.logs import emit
@@ -118,11 +119,6 @@ class Worker:
         )  # fmt: skip
         _log_result(result)
         self.spool.finish(with_result(record, result))
-
-
-def with_result(record: Record, result: Result) -> Record:
-    """The record with its generation's result added."""
-    return Record(record.request, record.generation, record.attempt, record.acceptance, (*record.results, result))
 
 
 def _log_result(result: Result) -> None:
