@@ -81,8 +81,14 @@ class Daemon:
         self._notifier.alive()
         if now >= self._housekeeping_due:
             self._housekeeping_due = now + HOUSEKEEPING_INTERVAL_S
-            self._spool.prune(time.time() - self._timing.results_kept_s)
+            self._try_to_prune()
         self._try_to_rotate_log(now)
+
+    def _try_to_prune(self) -> None:
+        try:
+            self._spool.prune(time.time() - self._timing.results_kept_s)
+        except OSError as error:
+            emit(log, logging.WARNING, "spool.not_pruned", f"old results stay, they can not be removed: {error}")
 
     def _try_to_rotate_log(self, now: float) -> None:
         if now < self._rotation_due:

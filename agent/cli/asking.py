@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,19 @@ from agent.logs import emit
 
 QUEUED = "queued"
 log = logging.getLogger(__name__)
+
+
+class Seconds(click.FloatRange):
+    """A time to wait: from 0 on, and finite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no time; leave the option out to wait until the end", param, ctx)
+        return seconds
+
+
+SECONDS = Seconds(min=0)
 
 
 @dataclass(frozen=True)

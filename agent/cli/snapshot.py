@@ -25,7 +25,7 @@ def _mutating(function: Decorated) -> Decorated:
                 "--wait/--no-wait", default=True, help="Wait for the result (default), or return once it is queued."
             ),
             click.option(
-                "--timeout", "timeout_s", type=click.FloatRange(min=0),
+                "--timeout", "timeout_s", type=asking.SECONDS,
                 help="Seconds to wait; exit 4 when it still runs.",
             ),
             click.option("--dry-run", is_flag=True, help="Say what would be done, or why not, and change nothing."),

@@ -16,9 +16,7 @@ from agent.errors import BadInput
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the operation.")
 @click.option("--requested-at", metavar="TIME", help="The time of the event, UTC, as 2026-01-31T12:00:00Z.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the result (default), or return once it is queued.")
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), help="Seconds to wait; exit 4 when it still runs."
-)
+@click.option("--timeout", "timeout_s", type=asking.SECONDS, help="Seconds to wait; exit 4 when it still runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 @click.pass_obj
 def submit(

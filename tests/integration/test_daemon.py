@@ -255,6 +255,20 @@ def test_a_log_that_can_not_be_rotated_does_not_end_the_daemon(node: DaemonNode)
     assert node.count("log.not_rotated") == 1
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a normal user: root may remove everything")
+def test_results_that_can_not_be_removed_do_not_end_the_daemon(node: DaemonNode) -> None:
+    rejected = node.spool.folder / "rejected"
+    rejected.mkdir(parents=True)
+    (rejected / "old").touch()
+    os.utime(rejected / "old", (0, 0))
+    rejected.chmod(0o500)
+    node.start()
+    node.submit(FIRST)
+    assert node.until_ended(FIRST).status == "succeeded"
+    assert node.count("spool.not_pruned") == 1
+    rejected.chmod(0o700)
+
+
 def test_a_log_that_can_not_be_written_does_not_keep_it_from_serving(node: DaemonNode, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     node.set_config(f'[log]\npath = "{tmp_path}/file/agent.jsonl"\n')

@@ -52,6 +52,13 @@ def submit(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> dict[s
     return document
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon"])
+def test_a_wait_that_is_no_time_is_bad_usage(root: Path, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    assert main(["submit", "snapshot", "--timeout", seconds]) == 2
+    assert "--timeout" in capsys.readouterr().err
+    assert not (root / "var/lib/etcd-agent/spool").exists()
+
+
 @pytest.mark.parametrize(
     "status, error, code",
     [
