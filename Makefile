@@ -3,6 +3,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
+# pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
+PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
 .DEFAULT_GOAL := help
 .PHONY: check clean demo demo-bare etcd fix help lambdas sandbox test tools venv
 
@@ -10,7 +12,7 @@ check: venv ## Lint, format, types, layers, systemd units
 	$(PYTHON_OF_VENV) -m ruff check
 	$(PYTHON_OF_VENV) -m ruff format --check
 	$(PYTHON_OF_VENV) -m mypy
-	$(PYTHON_OF_VENV) -m pytest -q tests/unit/test_layers.py tests/unit/test_systemd_files.py
+	@$(PYTEST) -q tests/unit/test_layers.py tests/unit/test_systemd_files.py
 
 clean: ## Remove what the other targets made, the cache of fetched programs too
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -38,7 +40,7 @@ sandbox: venv etcd ## A control plane to play with, until Ctrl-C; ARGS="--size-m
 	@$(PYTHON_OF_VENV) -m tests.sandbox $(ARGS)
 
 test: venv etcd ## All tests; ARGS="-k name" for some
-	$(PYTHON_OF_VENV) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 tools: ## Build what only comes as source: the S3 server versitygw (needs Go)
 	@$(BOOTSTRAP) tests/setup/tools.py
