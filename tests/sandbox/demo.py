@@ -35,7 +35,8 @@ def main() -> int:
     parser.add_argument("--size-mb", type=int, default=40, help="how much Kubernetes-like data etcd gets")
     parser.add_argument("--zip", type=Path, default=Path("dist/lambdas.zip"), help="the built Lambda zip")
     wanted = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # INT too: who starts it in the background may have it ignored
+        signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="etcd-agent-demo-") as folder:
             trace_id = run(Path(folder) / "sandbox", wanted.zip.resolve(), wanted.size_mb)
