@@ -22,7 +22,10 @@ def start_demo(folder: Path, output: Path) -> "subprocess.Popen[bytes]":
     temporary.mkdir()
     with output.open("wb") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.sandbox.demo", "--size-mb", "1", "--zip", str(folder / "lambdas.zip")],
+            [
+                sys.executable, "-m", "tests.sandbox.demo", "--size-mb", "1", "--zip", str(folder / "lambdas.zip"),
+                "--logs", str(folder / "logs"),
+            ],
             cwd=PROJECT, env={**os.environ, "TMPDIR": str(temporary)}, stdout=stream, stderr=stream,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
@@ -51,6 +54,9 @@ def test_the_demo_ends_with_its_trace_and_cleans_up(tmp_path: Path) -> None:
     assert match
     assert any(line.startswith(f"trace {match[1]}") for line in lines)
     assert left_behind(tmp_path) == []
+    traced = [path.name for path in (tmp_path / "logs").iterdir() if match[1] in path.read_text()]
+    assert {"lambda.jsonl", "ssm.jsonl"} < set(traced)
+    assert len(traced) == 3  # and that of the one node that was asked
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

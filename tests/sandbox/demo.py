@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,12 +35,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo")
     parser.add_argument("--size-mb", type=int, default=40, help="how much Kubernetes-like data etcd gets")
     parser.add_argument("--zip", type=Path, default=Path("dist/lambdas.zip"), help="the built Lambda zip")
+    parser.add_argument("--logs", type=Path, default=Path("build/demo"), help="where the log files are kept")
     wanted = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # INT too: who starts it in the background may have it ignored
         signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="etcd-agent-demo-") as folder:
-            trace_id = run(Path(folder) / "sandbox", wanted.zip.resolve(), wanted.size_mb)
+            trace_id = run(Path(folder) / "sandbox", wanted.zip.resolve(), wanted.size_mb, wanted.logs)
     except KeyboardInterrupt:
         print("demo: interrupted; everything it started was stopped", file=sys.stderr)
         return 130
@@ -50,7 +52,7 @@ def main() -> int:
     return 0
 
 
-def run(folder: Path, zip_path: Path, size_mb: int) -> str:
+def run(folder: Path, zip_path: Path, size_mb: int, logs: Path) -> str:
     """The whole story; returns the trace id."""
     _say("booting three etcd members with mutual TLS, an agent on each node, S3, stand-ins for SSM and Auto Scaling")
     with control_plane.running(folder) as plane:
@@ -61,7 +63,7 @@ def run(folder: Path, zip_path: Path, size_mb: int) -> str:
         node = plane.node(answer["instance_id"])
         _say(f"it asked {node.name} ({node.instance_id}) by SSM command {answer['command_id']} and returned")
         _await(node, answer["op_id"])
-        _show(plane, node, answer["trace_id"])
+        _show(plane, node, answer["trace_id"], logs)
         return str(answer["trace_id"])
 
 
@@ -98,25 +100,33 @@ def _await(node: AgentNode, op_id: str) -> None:
     raise DemoFailed(f"{op_id} did not end within {DEADLINE_S:g} s; the last that {node.name} said: {shown.stdout}")
 
 
-def _show(plane: ControlPlane, node: AgentNode, trace_id: str) -> None:
+def _show(plane: ControlPlane, node: AgentNode, trace_id: str, logs: Path) -> None:
     _command(node, "snapshot", "list")
     _command(node, "snapshot", "verify", "latest")
-    logs = [str(path) for path in (plane.lambda_log, plane.aws.log, *(other.log_file for other in plane.nodes))]
-    _command(node, "trace", trace_id, *logs)
+    kept = _keep_logs(plane, logs)
+    _command(node, "trace", trace_id, *kept)
+    _say(f"the log files stay in {logs}: grep {trace_id} {logs}/*.jsonl")
     if plane.s3 is not None:
         _say(f"S3 here was {plane.s3.name} at {plane.s3.endpoint_url}")
         if not plane.s3.proves_integrity:
             _say("moto takes wrong checksums: integrity in the store is not proven by this run (`make tools` helps)")
 
 
+def _keep_logs(plane: ControlPlane, folder: Path) -> list[str]:
+    """Copies what the Lambda, SSM and the nodes logged out of the sandbox, which is removed; returns the paths."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    logs = {"lambda": plane.lambda_log, "ssm": plane.aws.log, **{node.name: node.log_file for node in plane.nodes}}
+    return [str(shutil.copyfile(log, folder / f"{name}.jsonl")) for name, log in logs.items()]
+
+
 def _command(node: AgentNode, *words: str) -> None:
-    shown = [Path(word).name if word.startswith("/") else word for word in words]
-    print(f"\n{node.name}$ etcd-agent {' '.join(shown)}", flush=True)
+    print(f"\n{node.name}$ etcd-agent {' '.join(words)}", flush=True)
     environment = {"COLUMNS": "120", "FORCE_COLOR": "1"} if sys.stdout.isatty() else {"COLUMNS": "120"}
     completed = node.run(*words, environment=environment)
     print(completed.stdout, end="", flush=True)
     if completed.returncode != 0:
-        raise DemoFailed(f"`etcd-agent {' '.join(shown)}` ended with {completed.returncode}: {completed.stderr}")
+        raise DemoFailed(f"`etcd-agent {' '.join(words)}` ended with {completed.returncode}: {completed.stderr}")
 
 
 def _say(text: str) -> None:
