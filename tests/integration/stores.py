@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 from agent.adapters.aws import AwsClient
 from agent.adapters.directory import DirectoryStore
-from agent.adapters.s3 import Client, S3Store
+from agent.adapters.s3 import S3Store
+from agent.adapters.s3_bucket import Client
 from agent.config import StoreConfig
 from agent.errors import AwsRefused, AwsUnavailable
 from agent.ports import Store

@@ -1,0 +1,76 @@
+"""One multipart upload with a condition and a checksum per part: s3transfer can not send `If-None-Match`."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tenacity import retry_if_result
+
+from agent.adapters.s3_bucket import LOST_CODES, TAKEN_CODES, Bucket
+from agent.domain.multipart import Sums
+from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken
+
+
+class Upload:
+    """One that was created: what the store confirmed of its parts, and their sums."""
+
+    def __init__(
+        self, bucket: Bucket, full_key: str, upload_id: str, *, op_id: str, capabilities: Mapping[str, bool]
+    ) -> None:
+        self._bucket = bucket
+        self._full_key = full_key
+        self._upload_id = upload_id
+        self._op_id = op_id
+        self._can = capabilities
+        self._parts: list[dict[str, Any]] = []
+        self.sums = Sums()
+
+    def send(self, chunks: Iterable[bytes]) -> None:
+        """Sends part after part; one that is sent again counts once, the last one."""
+        for part in self.sums.cut(chunks):
+            answer = self._bucket.repeat(
+                "upload_part", Key=self._full_key, UploadId=self._upload_id, PartNumber=part.number, Body=part.content,
+                ChecksumSHA256=part.checksum, ChecksumAlgorithm="SHA256",
+            )  # fmt: skip
+            self._parts.append({"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumSHA256": part.checksum})
+
+    def complete(self) -> str:
+        """The object's version. Sent again only where nothing lies under the key yet.
+
+        Raises KeyTaken, AwsRefused, AwsUnavailable.
+        """
+        again = self._bucket.retrying(retry_if_result(lambda version_id: version_id is None))
+        again.retry_error_callback = lambda state: None
+        version_id = again(self._complete_once)
+        if version_id is None:
+            raise AwsUnavailable(f"the upload to {self._place} can not be completed", hint="a later try may work")
+        return str(version_id)
+
+    @property
+    def _place(self) -> str:
+        return self._bucket.place(self._full_key)
+
+    def _complete_once(self) -> str | None:
+        condition = {"IfNoneMatch": "*"} if self._can["conditions"] else {}
+        try:
+            answer = self._bucket.call(
+                "complete_multipart_upload", Key=self._full_key, UploadId=self._upload_id,
+                MpuObjectSize=self.sums.size_bytes, MultipartUpload={"Parts": self._parts}, **condition,
+            )  # fmt: skip
+        except (AwsRefused, AwsUnavailable) as error:
+            if isinstance(error, AwsRefused) and error.aws_code not in TAKEN_CODES | LOST_CODES:
+                raise
+            return self._resolve(error)
+        return str(answer.get("VersionId", ""))
+
+    def _resolve(self, error: AgentError) -> str | None:
+        """Whether a completion that was refused or whose answer was lost is nevertheless ours; None: try again."""
+        head = self._bucket.head(self._full_key)
+        if head is None:
+            if isinstance(error, AwsUnavailable):
+                return None
+            raise KeyTaken(f"the upload to {self._place} is gone: {error}") from error
+        ours = head.get("Metadata", {}).get("op-id") == self._op_id and head["ContentLength"] == self.sums.size_bytes
+        echoed = head.get("ChecksumSHA256") if self._can["checksums"] else None
+        if not ours or echoed not in (None, self.sums.composite_sha256):
+            raise KeyTaken(f"{self._place} holds another object") from error
+        return str(head.get("VersionId", ""))
