@@ -5,7 +5,8 @@ from typing import Any
 from agent.domain import cluster, snapshot
 from agent.errors import NoSpace, SnapshotInvalid
 from agent.operations import catalogue
-from agent.operations.snapshot import SnapshotPorts, preflight
+from agent.operations import source as sources
+from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job
 
 SNAPSHOT_STEPS = ("preflight", "save", "verify", "store", "manifest")
@@ -15,7 +16,7 @@ VERIFY_STEPS = ("find", "download", "verify", "record")
 def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
     """The source, the class and the place of the snapshot that would be taken. Raises what the operation would."""
     emergency = job.request.params.get("emergency") == "true"
-    source = preflight(job, ports, emergency=emergency)
+    source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
     tool = ports.tool.describe()
     damaged: list[SnapshotInvalid] = []
     monthlies = [] if emergency else catalogue.backups(ports.store, job.cluster, ["monthly"], damaged=damaged)

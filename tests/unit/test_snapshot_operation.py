@@ -26,7 +26,7 @@ from agent.errors import (
     SnapshotInvalid,
     StoreError,
 )
-from agent.operations import catalogue, compression, leftovers, snapshot
+from agent.operations import catalogue, committing, compression, leftovers, snapshot
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job, Steps
 from tests.unit.fakes import (
@@ -326,7 +326,7 @@ def test_a_damaged_manifest_does_not_stop_the_snapshots_that_follow(node: Node) 
 
 
 def test_a_key_that_is_taken_is_left_alone_and_another_one_used(node: Node) -> None:
-    for _ in range(snapshot.MOST_KEYS - 1):
+    for _ in range(committing.MOST_KEYS - 1):
         node.store.failures.once("put", KeyTaken("taken"))
     node.run()
     assert len(node.manifests()) == 1

@@ -1,0 +1,94 @@
+"""Storing a verified snapshot and making it a backup: which class, the data, and last the manifest."""
+
+import contextlib
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+
+from agent.domain import snapshot
+from agent.domain.snapshot import Manifest, RetentionClass
+from agent.errors import AgentError, KeyTaken
+from agent.logs import emit
+from agent.operations import catalogue, compression, leftovers
+from agent.operations.steps import Job, Steps
+from agent.ports import Store, StoredObject
+
+MOST_KEYS = 3
+log = logging.getLogger(__name__)
+
+
+def place(job: Job, store: Store, *, emergency: bool) -> tuple[Manifest | None, RetentionClass]:
+    """The manifest that an earlier attempt or another node wrote for this request, else the class to store under."""
+    leftovers.abandon_uploads(job.work_root, job.folder, store)
+    existing = catalogue.find(store, job.cluster, snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
+    if existing is not None:
+        return existing.manifest, existing.manifest.retention_class
+    monthlies = [] if emergency else catalogue.backups(store, job.cluster, ["monthly"], damaged=[])
+    return None, snapshot.choose_class(monthlies, job.request.requested_at, emergency=emergency)
+
+
+def store(
+    job: Job, target: Store, path: Path, total_bytes: int, retention_class: RetentionClass, steps: Steps
+) -> StoredObject:
+    """Compresses and stores the file under a fresh key; a key that is taken is left alone and another one used."""
+    identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
+    metadata = {"trace-id": job.request.trace_id, "op-id": job.request.op_id, "cluster": job.cluster}
+    for left in reversed(range(MOST_KEYS)):
+        job.require_time()
+        key = snapshot.data_key(retention_class, job.cluster, identifier, secrets.token_hex(4))
+        chunks = compression.compressed(path, lambda done: steps.progress(done, total_bytes))
+        try:
+            stored = target.put(key, chunks, metadata=metadata, journal=leftovers.Journal(job.folder))
+        except KeyTaken as error:
+            if not left:
+                raise
+            emit(log, logging.WARNING, "snapshot.key_taken", f"{error}; trying another key", key=key)
+            continue
+        emit(
+            log, logging.INFO, "snapshot.uploaded", f"{stored.size_bytes:,} bytes as {key} in {target.describe()}",
+            key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, stored=stored.stored,
+        )  # fmt: skip
+        return stored
+    raise AssertionError("the last key either worked or raised")
+
+
+def commit(job: Job, target: Store, manifest: Manifest) -> dict[str, Any]:
+    """Writes the manifest under the condition that none is there; then, and only then, is it a backup."""
+    key = snapshot.manifest_key(manifest.retention_class, job.cluster, manifest.snapshot_id)
+    metadata = {"trace-id": manifest.trace_id, "op-id": manifest.op_id, "cluster": manifest.cluster}
+    try:
+        written = target.put_if_absent(key, snapshot.encode(manifest), metadata=metadata)
+    except BaseException:
+        _withdraw(target, key, manifest)
+        raise
+    if not written:
+        other = snapshot.decode_manifest(target.read(key), key)
+        emit(log, logging.WARNING, "manifest.exists", f"another node committed {other.snapshot_id} first", key=key)
+        target.abandon(manifest.data.key, "")
+        return output_of(other, target, already=True)
+    emit(log, logging.INFO, "manifest.written", f"{manifest.snapshot_id} is a backup now", key=key)
+    return output_of(manifest, target, already=False)
+
+
+def _withdraw(target: Store, key: str, manifest: Manifest) -> None:
+    """Gives the data up when its manifest is certainly not there; when in doubt it stays."""
+    with contextlib.suppress(AgentError):
+        if key not in target.keys(snapshot.manifest_folder(manifest.retention_class, manifest.cluster)):
+            target.abandon(manifest.data.key, "")
+
+
+def output_of(manifest: Manifest, target: Store, *, already: bool) -> dict[str, Any]:
+    """What the result of a snapshot says."""
+    return {
+        "snapshot_id": manifest.snapshot_id,
+        "retention_class": manifest.retention_class,
+        "store": target.describe(),
+        "key": manifest.data.key,
+        "revision": manifest.revision,
+        "raw_size_bytes": manifest.raw_size_bytes,
+        "size_bytes": manifest.data.size_bytes,
+        "checks": {check.level: check.outcome for check in manifest.checks},
+        "stored": True,
+        "already": already,
+    }
