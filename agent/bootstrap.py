@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import __version__, config, logs
+from agent import __version__, logs, settings
 from agent.adapters import files
 from agent.adapters.spool import Spool
 from agent.config import Config, Paths
@@ -53,7 +53,7 @@ class Node:
 def load_node(flags: Sequence[str] = ()) -> Node:
     """Reads the configuration. Raises ConfigError with every problem."""
     paths = Paths.from_environment(os.environ)
-    loaded = config.load(paths, os.environ, flags)
+    loaded = settings.load(paths, os.environ, flags)
     return Node(paths, loaded.config, loaded.origins, tuple(flags))
 
 

@@ -1,13 +1,9 @@
-"""The configuration: file, then environment, then flags; every problem is reported at once.
+"""The configuration: every key with its type, its bounds and its default, and the paths on the node.
 
-`/etc/etcd-agent/config.toml` (all keys optional), `ETCD_AGENT_<TABLE>__<KEY>` variables, `--set table.key=value`
-flags. `load` returns frozen values and, for `config show`, where each one came from.
+Where the values come from is in `settings`: file, variables, flags.
 """
 
-import os
-import socket
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +13,6 @@ import msgspec
 from agent.errors import ConfigError
 
 ROOT_VARIABLE = "ETCD_AGENT_ROOT"
-VARIABLE_PREFIX = "ETCD_AGENT_"
-NOT_CONFIG_VARIABLES = frozenset({ROOT_VARIABLE, "ETCD_AGENT_CACHE", "ETCD_AGENT_OP_ID"})
 
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9.-]{0,62}\Z")]
 Endpoint = Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://[A-Za-z0-9.\[\]:_-]+\Z")]
@@ -143,47 +137,9 @@ class Paths:
         return self.root / "run/etcd-agent/daemon.lock"
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A configuration with the origin of each key (`default`, `file …`, `variable …`, `flag …`)."""
-
-    config: Config
-    origins: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Setting:
-    key: str
-    value: Any
-    origin: str
-    from_text: bool
-
-
-def load(paths: Paths, environment: Mapping[str, str], flags: Sequence[str] = ()) -> Loaded:
-    """Reads all sources, later ones win. Raises ConfigError that lists every problem."""
-    problems: list[str] = []
-    settings = [
-        *_from_file(paths.config_file, problems),
-        *_from_environment(environment),
-        *_from_flags(flags, problems),
-    ]
-    values = {setting.key: setting for setting in settings}
-    config = _build(values, problems)
-    problems.extend(_contradictions(config))
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise ConfigError(
-            f"the configuration has {len(problems)} problem{'s' * (len(problems) > 1)}:\n{listed}",
-            hint="correct them and look at `etcd-agent config show`; docs/operations.md explains each key",
-        )
-    config = _with_defaults_of_this_node(config, paths)
-    origins = {key: values[key].origin if key in values else "default" for key in keys()}
-    return Loaded(config, origins)
-
-
 def keys() -> list[str]:
     """Every dotted key there is."""
-    return [key for key, _ in _fields()]
+    return [key for key, _ in fields()]
 
 
 def value_of(config: Config, key: str) -> Any:
@@ -194,89 +150,11 @@ def value_of(config: Config, key: str) -> Any:
     return value
 
 
-def _fields() -> Iterator[tuple[str, Any]]:
+def fields() -> Iterator[tuple[str, Any]]:
+    """Every dotted key with its type."""
     for field in msgspec.structs.fields(Config):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             for inner in msgspec.structs.fields(field.type):
                 yield f"{field.name}.{inner.name}", inner.type
         else:
             yield field.name, field.type
-
-
-def _from_file(path: Path, problems: list[str]) -> Iterator[_Setting]:
-    try:
-        tables = tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        who = " by this user: run it as root, by sudo" if isinstance(error, PermissionError) else ""
-        problems.append(f"{path}: cannot be read{who}: {error.strerror}")
-        return
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
-        problems.append(f"{path}: not valid TOML: {error}")
-        return
-    for name, value in tables.items():
-        if isinstance(value, dict):
-            if not value and not any(key.startswith(f"{name}.") for key in keys()):
-                problems.append(f"{name}: unknown table (file {path})")
-            for inner, inner_value in value.items():
-                yield _Setting(f"{name}.{inner}", inner_value, f"file {path}", from_text=False)
-        else:
-            yield _Setting(name, value, f"file {path}", from_text=False)
-
-
-def _from_environment(environment: Mapping[str, str]) -> Iterator[_Setting]:
-    for variable, text in sorted(environment.items()):
-        if variable.startswith(VARIABLE_PREFIX) and variable not in NOT_CONFIG_VARIABLES:
-            key = variable.removeprefix(VARIABLE_PREFIX).lower().replace("__", ".", 1)
-            yield _Setting(key, text, f"variable {variable}", from_text=True)
-
-
-def _from_flags(flags: Sequence[str], problems: list[str]) -> Iterator[_Setting]:
-    for flag in flags:
-        key, separator, text = flag.partition("=")
-        if separator:
-            yield _Setting(key.strip(), text, f"flag --set {key.strip()}", from_text=True)
-        else:
-            problems.append(f"flag --set {flag!r}: expected KEY=VALUE")
-
-
-def _build(settings: Mapping[str, _Setting], problems: list[str]) -> Config:
-    types = dict(_fields())
-    tables: dict[str, Any] = {}
-    for key, setting in settings.items():
-        if key not in types:
-            problems.append(f"{key}: unknown key ({setting.origin})")
-            continue
-        try:
-            value = _convert(setting, types[key])
-        except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-            problems.append(f"{key}: {error} ({setting.origin})")
-            continue
-        table, _, inner = key.rpartition(".")
-        (tables.setdefault(table, {}) if table else tables)[inner] = value
-    return msgspec.convert(tables, Config)
-
-
-def _convert(setting: _Setting, expected: Any) -> Any:
-    value = setting.value
-    if setting.from_text:
-        value.encode()  # bytes that are no UTF-8 would come out again in logs and manifests
-    if setting.from_text and "tuple" in str(expected):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    return msgspec.convert(value, expected, strict=not setting.from_text)
-
-
-def _contradictions(config: Config) -> Iterator[str]:
-    if bool(config.etcd.cert) != bool(config.etcd.key):
-        yield "etcd.cert and etcd.key: give both or neither"
-    if config.store.kind == "s3" and not config.store.bucket:
-        yield "store.bucket: needed with store.kind = 's3'"
-
-
-def _with_defaults_of_this_node(config: Config, paths: Paths) -> Config:
-    """Fills what depends on the machine: host name, and the two paths that follow ETCD_AGENT_ROOT."""
-    node = msgspec.structs.replace(config.node, name=config.node.name or socket.gethostname())
-    log = msgspec.structs.replace(config.log, path=config.log.path or str(paths.log_folder / "agent.jsonl"))
-    store = msgspec.structs.replace(config.store, path=config.store.path or os.fspath(paths.snapshots))
-    return msgspec.structs.replace(config, node=node, log=log, store=store)

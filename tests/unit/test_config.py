@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import config
-from agent.config import Loaded, Paths
+from agent import config, settings
+from agent.config import Paths
 from agent.errors import ConfigError
+from agent.settings import Loaded
 
 BOUND_BY_CONTRACT = {
     "cluster", "etcd.endpoints", "etcd.ca_cert", "etcd.cert", "etcd.key", "etcd.data_dir", "etcd.tools_dir",
@@ -31,7 +32,7 @@ def load(
     paths: Paths, content: str | bytes = "", environment: Mapping[str, str] | None = None, flags: Sequence[str] = ()
 ) -> Loaded:
     paths.config_file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return config.load(paths, environment or {}, flags)
+    return settings.load(paths, environment or {}, flags)
 
 
 def problems(
@@ -43,7 +44,7 @@ def problems(
 
 
 def test_every_key_has_a_default_and_no_file_is_needed(tmp_path: Path) -> None:
-    loaded = config.load(Paths(tmp_path), {})
+    loaded = settings.load(Paths(tmp_path), {})
     assert set(config.keys()) >= BOUND_BY_CONTRACT
     assert set(loaded.origins) == set(config.keys())
     assert set(loaded.origins.values()) == {"default"}
@@ -155,7 +156,7 @@ def test_a_wrong_flag_is_named(paths: Paths, flag: str, text: str) -> None:
 def test_a_file_that_can_not_be_read_is_told(paths: Paths) -> None:
     paths.config_file.mkdir()
     with pytest.raises(ConfigError, match=r"config.toml: cannot be read: Is a directory"):
-        config.load(paths, {})
+        settings.load(paths, {})
 
 
 def test_a_root_that_is_not_absolute_is_refused() -> None:
@@ -195,5 +196,5 @@ def test_any_text_in_a_variable_or_flag_is_a_configuration_or_a_list_of_problems
     variable = f"ETCD_AGENT_{key.replace('.', '__').upper()}"
     for environment, flags in (({variable: text}, []), ({}, [f"{key}={text}"])):
         with contextlib.suppress(ConfigError):
-            loaded = config.load(Paths(Path("/nonexistent")), environment, flags)
+            loaded = settings.load(Paths(Path("/nonexistent")), environment, flags)
             assert loaded.origins[key] != "default"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config, daemon, logs
+from agent import config, daemon, logs, settings
 from agent.adapters import process
 from agent.adapters.spool import FOLDERS
 
@@ -150,11 +150,11 @@ def test_the_example_configuration_sets_nothing_by_itself() -> None:
 
 
 def test_the_example_configuration_has_every_key_at_its_default(tmp_path: Path) -> None:
-    defaults = config.load(config.Paths(tmp_path), {})
+    defaults = settings.load(config.Paths(tmp_path), {})
     file = config.Paths(tmp_path).config_file
     file.parent.mkdir(parents=True)
     file.write_text(uncommented())
-    loaded = config.load(config.Paths(tmp_path), {})
+    loaded = settings.load(config.Paths(tmp_path), {})
     assert [key for key, origin in loaded.origins.items() if origin == "default"] == []
     assert loaded.config == defaults.config
 
