@@ -74,6 +74,16 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
+def names_by_age(folder: Path) -> list[str]:
+    """The names in a folder, the oldest first, without unfinished writes."""
+    aged = []
+    for entry in os.scandir(folder):
+        if not is_temporary(entry.name):
+            with contextlib.suppress(FileNotFoundError):
+                aged.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+    return [name for _, name in sorted(aged)]
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the folder's entries durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -8,13 +8,13 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.adapters import files
+from agent.adapters.spool_rejections import Rejections
 from agent.domain.request import MOST_REQUEST_BYTES, Record, Status, decode, encode
 from agent.errors import AgentError, BadInput
 from agent.logs import emit
@@ -25,7 +25,6 @@ FOLDERS = (*LIVE_STATES, *ENDS, "rejected", "progress")
 END_OF_STATUS = {"succeeded": "done", "failed": "failed", "refused": "refused"}
 MOST_RECORD_BYTES = 16 * 1024 * 1024
 SUFFIX = ".json"
-REASON_SUFFIX = ".reason.json"
 log = logging.getLogger(__name__)
 
 
@@ -90,12 +89,7 @@ class Spool:
 
     def names(self, state: str) -> list[str]:
         """File names in a state, the oldest first, without unfinished writes."""
-        aged = []
-        for entry in os.scandir(self.folder / state):
-            if not files.is_temporary(entry.name):
-                with contextlib.suppress(FileNotFoundError):
-                    aged.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
-        return [name for _, name in sorted(aged)]
+        return files.names_by_age(self.folder / state)
 
     def records(self, *states: str) -> Iterator[Found]:
         """All readable records of the given states; damaged ones are left out."""
@@ -141,37 +135,14 @@ class Spool:
                     return True
         return False
 
+    @property
+    def rejections(self) -> Rejections:
+        """What was put aside as no valid request."""
+        return Rejections(self.folder / "rejected")
+
     def reject(self, name: str, reason: str, now: str) -> None:
-        """Moves what is no request to `rejected/`, with the reason beside it."""
-        source, folder = self.folder / "incoming" / name, self.folder / "rejected"
-        kept = f"{os.fsdecode(os.fsencode(name)[:100])}.{secrets.token_hex(4)}"
-        try:
-            os.link(source, folder / kept, follow_symlinks=False)
-            source.unlink()
-        except FileNotFoundError:
-            if not os.path.lexists(source):
-                return  # it went on meanwhile
-            raise
-        except OSError:  # a folder, or a stranger's file that we may not link
-            source.rename(folder / kept)
-        files.write_atomic(
-            folder / f"{kept}{REASON_SUFFIX}",
-            json.dumps({"name": name, "reason": reason, "rejected_at": now}).encode() + b"\n",
-        )
-
-    def rejections(self) -> list[dict[str, str]]:
-        """What was rejected, the oldest first: `name`, `reason`, `rejected_at`."""
-        told = []
-        for name in self.names("rejected"):
-            if name.endswith(REASON_SUFFIX):
-                with contextlib.suppress(FileNotFoundError, ValueError):
-                    told.append(json.loads((self.folder / "rejected" / name).read_text()))
-        return [reason for reason in told if isinstance(reason, dict)]
-
-    def rejection(self, op_id: str) -> str:
-        """Why the last request of that id was rejected, "" when none was."""
-        reasons = [told.get("reason", "") for told in self.rejections() if told.get("name") == f"{op_id}{SUFFIX}"]
-        return reasons[-1] if reasons else ""
+        """Moves what is no request from `incoming/` to `rejected/`, with the reason beside it."""
+        self.rejections.put(self.folder / "incoming" / name, reason, now)
 
     def write_progress(self, op_id: str, progress: dict[str, Any]) -> None:
         """Says how far an operation is; not synced, it is only for onlookers."""

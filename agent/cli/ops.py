@@ -75,7 +75,7 @@ def _rows(node: Node, states: tuple[str, ...], now: datetime) -> Iterator[dict[s
             yield from (
                 {"state": state, "op_id": str(told.get("name", "")).removesuffix(SUFFIX),
                  "since": str(told.get("rejected_at", "")), "message": str(told.get("reason", ""))}
-                for told in node.spool.rejections()
+                for told in node.spool.rejections.all()
             )  # fmt: skip
             continue
         for name in node.spool.names(state):
@@ -89,7 +89,7 @@ def _rows(node: Node, states: tuple[str, ...], now: datetime) -> Iterator[dict[s
 
 
 def _unknown(node: Node, op_id: str) -> AgentError:
-    reason = node.spool.rejection(op_id)
+    reason = node.spool.rejections.last(op_id)
     if reason:
         return AgentError(f"{op_id} was rejected: {reason}", hint="correct the request and submit it again")
     return AgentError(

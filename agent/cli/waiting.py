@@ -70,7 +70,7 @@ def wait_for_end(
 
 def _gone(node: Node, op_id: str) -> AgentError:
     """The error for a request that lies in no folder any more, so that nobody waits for it for ever."""
-    reason = node.spool.rejection(op_id)
+    reason = node.spool.rejections.last(op_id)
     if reason:
         return BadInput(f"the daemon rejected {op_id}: {reason}", hint="is the daemon of this command's version?")
     return AgentError(f"{op_id} is in no folder of {node.spool.folder} any more", hint="ask again")
