@@ -4,21 +4,23 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import __version__, logs, settings
+from agent import __version__, logs
 from agent.adapters import files
 from agent.adapters.spool import Spool
-from agent.config import Config, Paths
+from agent.config import Config, EtcdConfig, Paths
 from agent.errors import ConfigError
+from agent.settings import Loaded, load
 
 if TYPE_CHECKING:
     from agent.daemon import Daemon
     from agent.operations.snapshot import SnapshotPorts
+    from agent.platforms.resolution import Resolved
     from agent.ports import Etcd, Store
     from agent.worker import Worker
 
@@ -27,12 +29,32 @@ SERVICE = "etcd-agent"
 
 @dataclass(frozen=True)
 class Node:
-    """This node as configured: paths, values, where each value came from, and the flags that gave them."""
+    """This node: paths, the configuration as somebody wrote it, and what was found where nobody wrote anything.
+
+    `config` knows nothing of the platform; whoever needs etcd or Kubernetes asks `etcd` and `resolved`, which look for
+    it once, when they are first asked. So a command that only queues a request neither looks nor fails by it.
+    """
 
     paths: Paths
-    config: Config
-    origins: Mapping[str, str]
+    loaded: Loaded
     flags: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The configuration without what can be found; of its tables `etcd` and `kubernetes` are not for use."""
+        return self.loaded.config
+
+    @cached_property
+    def resolved(self) -> "Resolved":
+        """With what the platform says. Raises ConfigError: several platforms, or a certificate without its key."""
+        from agent.platforms.resolution import resolve
+
+        return resolve(self.loaded, self.paths)
+
+    @property
+    def etcd(self) -> EtcdConfig:
+        """How the local member is reached, and where its data is. Raises ConfigError, as `resolved`."""
+        return self.resolved.config.etcd
 
     @property
     def spool(self) -> Spool:
@@ -53,8 +75,7 @@ class Node:
 def load_node(flags: Sequence[str] = ()) -> Node:
     """Reads the configuration. Raises ConfigError with every problem."""
     paths = Paths.from_environment(os.environ)
-    loaded = settings.load(paths, os.environ, flags)
-    return Node(paths, loaded.config, loaded.origins, tuple(flags))
+    return Node(paths, load(paths, os.environ, flags), tuple(flags))
 
 
 def configure_logs(node: Node, *, to_stderr_from: str = "DEBUG") -> None:
@@ -80,9 +101,7 @@ def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     from agent.adapters.etcdutl import SnapshotStatus
     from agent.operations.snapshot import SnapshotPorts
 
-    return SnapshotPorts(
-        make_etcd(node), SnapshotStatus(node.config.etcd.tools_dir), make_store(node), files.free_bytes
-    )
+    return SnapshotPorts(make_etcd(node), SnapshotStatus(node.etcd.tools_dir), make_store(node), files.free_bytes)
 
 
 def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
@@ -91,7 +110,7 @@ def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
 
     from agent.adapters.etcdctl import Etcdctl
 
-    settings = node.config.etcd
+    settings = node.etcd
     return Etcdctl(msgspec.structs.replace(settings, endpoints=(endpoint,)) if endpoint else settings)
 
 
@@ -117,8 +136,7 @@ def make_worker(node: Node) -> "Worker":
     from agent.operations.steps import Job
     from agent.worker import Worker
 
-    ports = make_snapshot_ports(node)
-
+    # Each operation makes its own ports: what is wrong with the configuration becomes its result, not a crash.
     def make_job(record: Record) -> Job:
         acceptance = record.acceptance
         deadline_boot_s = acceptance.deadline_boot_s if acceptance else process.boot_clock_s()
@@ -130,13 +148,13 @@ def make_worker(node: Node) -> "Worker":
             node=node.config.node.name,
             instance_id=node.config.node.instance_id,
             agent_version=__version__,
-            fingerprints=fingerprints(node.config),
+            fingerprints=fingerprints(node),
             time_left_s=lambda: deadline_boot_s - process.boot_clock_s(),
         )
 
     operations = {
-        "snapshot": lambda job, steps: snapshot.run(job, ports, steps),
-        "verify": lambda job, steps: verify.run(job, ports, steps),
+        "snapshot": lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps),
+        "verify": lambda job, steps: verify.run(job, make_snapshot_ports(node), steps),
     }
     return Worker(node.spool, node.paths.locks, node.paths.work, operations, make_job)
 
@@ -170,12 +188,12 @@ def make_daemon(node: Node) -> "Daemon":
     )
 
 
-def fingerprints(settings: Config) -> dict[str, str]:
+def fingerprints(node: Node) -> dict[str, str]:
     """SHA-256 of what a restored cluster also needs and we never store: so far etcd's CA certificate."""
     found: dict[str, str] = {}
-    if settings.etcd.ca_cert:
-        with contextlib.suppress(OSError):
-            found["etcd_ca"] = hashlib.sha256(Path(settings.etcd.ca_cert).read_bytes()).hexdigest()
+    with contextlib.suppress(OSError, ConfigError):  # what is wrong with the configuration is the operation's result
+        if node.etcd.ca_cert:
+            found["etcd_ca"] = hashlib.sha256(Path(node.etcd.ca_cert).read_bytes()).hexdigest()
     return found
 
 

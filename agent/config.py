@@ -21,6 +21,8 @@ Prefix = Annotated[str, msgspec.Meta(pattern=r"\A([A-Za-z0-9][A-Za-z0-9._/-]{0,2
 Bucket = Annotated[str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?\Z")]
 Url = Annotated[str, msgspec.Meta(pattern=r"\A(https?://[^\s]+)?\Z")]
 PlainText = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f]{0,256}\Z")]
+PlatformName = Literal["kubeadm", "rke2", "k3s", "plain"]
+PlatformChoice = Literal["auto", "kubeadm", "rke2", "k3s", "plain"]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=31 * 86400)]
 
 
@@ -41,6 +43,12 @@ class EtcdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_dir: AbsolutePath = "/var/lib/etcd"
     tools_dir: AbsolutePath = ""
     call_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=120)] = 5
+
+
+class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the cluster that lives in this etcd is reached."""
+
+    kubeconfig: AbsolutePath = ""
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,8 +90,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
     cluster: Name = "default"
+    platform: PlatformChoice = "auto"
     node: NodeConfig = NodeConfig()
     etcd: EtcdConfig = EtcdConfig()
+    kubernetes: KubernetesConfig = KubernetesConfig()
     store: StoreConfig = StoreConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     log: LogConfig = LogConfig()

@@ -18,6 +18,7 @@ from agent.config import ROOT_VARIABLE, Config, Paths, fields, keys
 from agent.errors import ConfigError
 
 VARIABLE_PREFIX = "ETCD_AGENT_"
+DEFAULT = "default"
 NOT_CONFIG_VARIABLES = frozenset({ROOT_VARIABLE, "ETCD_AGENT_CACHE", "ETCD_AGENT_OP_ID"})
 
 
@@ -55,8 +56,25 @@ def load(paths: Paths, environment: Mapping[str, str], flags: Sequence[str] = ()
             hint="correct them and look at `etcd-agent config show`; docs/operations.md explains each key",
         )
     config = _with_defaults_of_this_node(config, paths)
-    origins = {key: values[key].origin if key in values else "default" for key in keys()}
+    origins = {key: values[key].origin if key in values else DEFAULT for key in keys()}
     return Loaded(config, origins)
+
+
+def with_detected(loaded: Loaded, values: Mapping[str, tuple[str, str]]) -> tuple[Loaded, list[str]]:
+    """Puts values in, each as its text with its origin; also returns why some of them can not be used."""
+    types, origins, config = dict(fields()), dict(loaded.origins), loaded.config
+    refused: list[str] = []
+    for key, (text, origin) in values.items():
+        try:
+            value = _convert(_Setting(key, text, origin, from_text=True), types[key])
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+            refused.append(f"{key}: {error} ({origin})")
+            continue
+        table, _, inner = key.rpartition(".")
+        changed = msgspec.structs.replace(getattr(config, table), **{inner: value})
+        config = msgspec.structs.replace(config, **{table: changed})
+        origins[key] = origin
+    return Loaded(config, origins), refused
 
 
 def _from_file(path: Path, problems: list[str]) -> Iterator[_Setting]:
@@ -124,8 +142,6 @@ def _convert(setting: _Setting, expected: Any) -> Any:
 
 
 def _contradictions(config: Config) -> Iterator[str]:
-    if bool(config.etcd.cert) != bool(config.etcd.key):
-        yield "etcd.cert and etcd.key: give both or neither"
     if config.store.kind == "s3" and not config.store.bucket:
         yield "store.bucket: needed with store.kind = 's3'"
 

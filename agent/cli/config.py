@@ -21,18 +21,19 @@ def show(flags: tuple[str, ...], as_json: bool) -> None:
     The configuration holds paths of keys and certificates, never a secret; so nothing is masked.
     """
     node = bootstrap.load_node(flags)
-    values = {key: configuration.value_of(node.config, key) for key in node.origins}
+    config, origins = node.resolved.config, node.resolved.loaded.origins
+    values = {key: configuration.value_of(config, key) for key in origins}
     if as_json:
         tables.print_json(
             {
                 "file": str(node.paths.config_file),
-                "values": {key: {"value": value, "origin": node.origins[key]} for key, value in values.items()},
+                "values": {key: {"value": value, "origin": origins[key]} for key, value in values.items()},
             }
         )
         return
     rows = tables.table("KEY", "VALUE", "ORIGIN")
     for key, value in values.items():
-        origin = node.origins[key]
+        origin = origins[key]
         style = "dim" if origin == "default" else ""
         rows.add_row(*(tables.plain(text, style) for text in (key, _shown(value), origin)))
     screen = tables.console()

@@ -10,6 +10,7 @@ from agent import bootstrap
 def run(flags: tuple[str, ...]) -> None:
     """The daemon: serve this node's requests until SIGTERM."""
     node = bootstrap.load_node(flags)
+    node.resolved  # noqa: B018 - a configuration that does not hold together stops the start, not each operation
     node.paths.log_folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     bootstrap.configure_logs(node)
     bootstrap.make_daemon(node).run()

@@ -93,3 +93,19 @@ def test_each_outside_door_has_one_importer() -> None:
     assert importers("subprocess") == ["process.py"]
     assert importers("boto3") == ["aws.py"]
     assert importers("watchdog") == ["spool.py"]
+
+
+def test_what_can_be_detected_is_asked_of_the_node_and_not_of_the_bare_configuration() -> None:
+    """`node.config.etcd` would miss what the platform says; `node.etcd` has it."""
+    wrong = [
+        f"{path.relative_to(PROJECT)} line {node.lineno}"
+        for path in modules()
+        if layer(path) not in ("config", "settings", "platforms")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("etcd", "kubernetes")
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "config"
+        and not (isinstance(node.value.value, ast.Attribute) and node.value.value.attr == "resolved")
+    ]
+    assert wrong == []

@@ -1,0 +1,51 @@
+"""The configuration with what the platform says put in where nobody said otherwise."""
+
+from dataclasses import dataclass
+
+from agent import settings
+from agent.config import Config, Paths
+from agent.errors import ConfigError
+from agent.platforms import detection
+from agent.platforms.detection import Detection
+from agent.platforms.finding import CERT, KEY, KEYS, KUBECONFIG, Trouble
+from agent.settings import DEFAULT, Loaded
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The whole configuration, the origin of each value, what was found, and what does not hold."""
+
+    loaded: Loaded
+    detection: Detection
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def config(self) -> Config:
+        return self.loaded.config
+
+
+def resolve(loaded: Loaded, paths: Paths) -> Resolved:
+    """Looks for the platform. Raises ConfigError: several platforms, or a certificate without its key."""
+    found = detection.look(paths.root, loaded.config.platform)
+    open_keys = [key for key in KEYS if loaded.origins[key] == DEFAULT]
+    troubles: list[Trouble] = []
+    if len(found.candidates) > 1:
+        error = detection.several(found.candidates, paths.config_file)
+        if open_keys not in ([], [KUBECONFIG]):
+            raise error
+        troubles.append(Trouble(error.message, error.hint))  # nothing of etcd is open, so nothing is guessed
+    if found.chosen is not None:
+        troubles += found.chosen.troubles
+        values = {
+            key: (value.text, f"detected ({found.chosen.platform}): {value.why}")
+            for key, value in found.chosen.values.items()
+            if key in open_keys
+        }
+        loaded, refused = settings.with_detected(loaded, values)
+        troubles += [Trouble(text, "set that key in the configuration") for text in refused]
+    if bool(loaded.config.etcd.cert) != bool(loaded.config.etcd.key):
+        raise ConfigError(
+            f"{CERT} and {KEY}: give both or neither, the platform has no other one",
+            hint="`etcd-agent config show` has each value and where it came from",
+        )
+    return Resolved(loaded, found, tuple(troubles))
