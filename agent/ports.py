@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from agent.domain.cluster import Alarm, EndpointStatus, Member
 
+MOST_SMALL_BYTES = 4 * 1024 * 1024  # of what `Store.read` takes for a manifest or a record
+
 
 @dataclass(frozen=True)
 class SnapshotFile:
@@ -66,7 +68,9 @@ class SnapshotTool(Protocol):
 class UploadJournal(Protocol):
     """Remembers an upload before it starts, so that the next attempt can abort what a crash left."""
 
-    def begin(self, key: str, upload_id: str) -> None: ...
+    def begin(self, key: str, upload_id: str) -> None:
+        """Before the store is asked for an upload, without an id; again once it has one."""
+        ...
 
     def clear(self) -> None: ...
 
@@ -93,7 +97,7 @@ class Store(Protocol):
         ...
 
     def read(self, key: str) -> bytes:
-        """A small object, whole. Raises SnapshotNotFound."""
+        """A small object, whole. Raises SnapshotNotFound, SnapshotInvalid when it has more than MOST_SMALL_BYTES."""
         ...
 
     def open(self, key: str, version_id: str = "") -> AbstractContextManager[Iterator[bytes]]:
@@ -101,5 +105,5 @@ class Store(Protocol):
         ...
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """Removes what an attempt left unfinished under a key; no error when nothing is left."""
+        """Removes what an attempt left unfinished under a key that it alone used; no error when nothing is left."""
         ...

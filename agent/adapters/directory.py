@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.adapters import files
-from agent.errors import BadInput, KeyTaken, NoSpace, SnapshotNotFound, StoreError
-from agent.ports import StoredObject, UploadJournal
+from agent.errors import BadInput, KeyTaken, NoSpace, SnapshotInvalid, SnapshotNotFound, StoreError
+from agent.ports import MOST_SMALL_BYTES, StoredObject, UploadJournal
 
 CHUNK_BYTES = 1024 * 1024
-MOST_SMALL_BYTES = 4 * 1024 * 1024
 
 
 class DirectoryStore:
@@ -53,7 +52,7 @@ class DirectoryStore:
         target = self._path(key)
         try:
             _make_folders(target.parent)
-            return files.publish(target, content) or target.read_bytes() == content
+            return files.publish(target, content) or self._beginning(key, len(content) + 1) == content
         except OSError as error:
             raise _explained(error, self._folder) from error
 
@@ -68,14 +67,11 @@ class DirectoryStore:
             raise _explained(error, self._folder) from error
 
     def read(self, key: str) -> bytes:
-        """A small object, whole."""
-        with self.open(key) as chunks:
-            content = b""
-            for chunk in chunks:
-                content += chunk
-                if len(content) > MOST_SMALL_BYTES:
-                    raise StoreError(f"{self._path(key)} has more than {MOST_SMALL_BYTES:,} bytes: it is no manifest")
-            return content
+        """A small object, whole. Raises SnapshotNotFound, SnapshotInvalid when it is not small."""
+        content = self._beginning(key, MOST_SMALL_BYTES + 1)
+        if len(content) > MOST_SMALL_BYTES:
+            raise SnapshotInvalid(f"{self._path(key)} has more than {MOST_SMALL_BYTES:,} bytes: no manifest has")
+        return content
 
     @contextlib.contextmanager
     def open(self, key: str, version_id: str = "") -> Iterator[Iterator[bytes]]:
@@ -88,6 +84,10 @@ class DirectoryStore:
             raise _explained(error, self._folder) from error
         with stream:
             yield self._chunks(stream)
+
+    def _beginning(self, key: str, most_bytes: int) -> bytes:
+        with self.open(key) as chunks:
+            return files.first_bytes(chunks, most_bytes)
 
     def _chunks(self, stream: BinaryIO) -> Iterator[bytes]:
         try:

@@ -5,7 +5,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.errors import BadInput, NoSpace
@@ -107,6 +107,16 @@ def require_free(folder: Path, needed_bytes: int) -> None:
             f"{folder} has {free:,} bytes free, this needs {needed_bytes:,}",
             hint="make room there or move the folder to another disk",
         )
+
+
+def first_bytes(chunks: Iterable[bytes], most_bytes: int) -> bytes:
+    """What a stream begins with, at most so many bytes; reads no further."""
+    content = bytearray()
+    for chunk in chunks:
+        content += chunk
+        if len(content) >= most_bytes:
+            break
+    return bytes(content[:most_bytes])
 
 
 class Lock:

@@ -2,19 +2,20 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tenacity import retry_if_exception
 
+from agent.adapters.files import first_bytes
 from agent.adapters.s3_bucket import ABSENT_CODES, LOST_CODES, TAKEN_CODES, Bucket, Client, is_worth_repeating
 from agent.adapters.s3_probe import Probe
 from agent.adapters.s3_upload import Upload
 from agent.config import StoreConfig
 from agent.domain.multipart import Sums, as_base64
-from agent.errors import AwsRefused, AwsUnavailable, SnapshotNotFound, StoreError
-from agent.ports import StoredObject, UploadJournal
+from agent.errors import AwsRefused, AwsUnavailable, SnapshotInvalid, SnapshotNotFound, StoreError
+from agent.ports import MOST_SMALL_BYTES, StoredObject, UploadJournal
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -40,22 +41,22 @@ class S3Store:
         Raises KeyTaken, AwsUnavailable, StoreError; the upload is aborted then.
         """
         can, full_key = self._probe.capabilities(), self._bucket.full(key)
-        created = self._bucket.repeat(
-            "create_multipart_upload", Key=full_key, ChecksumAlgorithm="SHA256", **self._bucket.common(metadata)
-        )
-        upload_id = created["UploadId"]
+        upload = Upload(self._bucket, full_key, op_id=metadata["op-id"], capabilities=can)
+        journal.begin(key, "")
         try:
-            journal.begin(key, upload_id)
-            upload = Upload(self._bucket, full_key, upload_id, op_id=metadata["op-id"], capabilities=can)
+            upload.create(metadata)
+            journal.begin(key, upload.upload_id)
             upload.send(chunks)
             version_id = upload.complete()
         except BaseException:
-            with contextlib.suppress(AwsRefused, AwsUnavailable):  # the journal stays, the next attempt aborts it
-                self.abandon(key, upload_id)
-                journal.clear()
+            self._clean_up(key, upload, journal)
             raise
         stored = self._confirm(full_key, upload.sums, can)
-        journal.clear()
+        if upload.creations > 1:  # an answer was lost, so there may be another upload under the key
+            upload.upload_id = ""
+            self._clean_up(key, upload, journal)
+        else:
+            journal.clear()
         return StoredObject(key, upload.sums.size_bytes, upload.sums.sha256, version_id, stored)
 
     def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
@@ -64,7 +65,7 @@ class S3Store:
         conditional = self._probe.capabilities()["conditions"]
         condition = {"IfNoneMatch": "*"} if conditional else {}
         if not conditional and self._bucket.head(full_key) is not None:
-            return self.read(key) == content
+            return self._holds(key, content)
         checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": as_base64(hashlib.sha256(content).digest())}
         try:
             self._bucket.repeat(
@@ -73,7 +74,7 @@ class S3Store:
         except AwsRefused as answer:
             if answer.aws_code not in TAKEN_CODES:
                 raise
-        return self.read(key) == content
+        return self._holds(key, content)
 
     def keys(self, folder: str) -> list[str]:
         """Every key below a folder, all pages; raises rather than return an incomplete listing."""
@@ -88,11 +89,11 @@ class S3Store:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def read(self, key: str) -> bytes:
-        """A small object, whole. Raises SnapshotNotFound."""
-        for attempt in self._bucket.retrying(retry_if_exception(is_worth_repeating)):
-            with attempt, self.open(key) as chunks:
-                return b"".join(chunks)
-        raise AssertionError("tenacity re-raises the last error")
+        """A small object, whole. Raises SnapshotNotFound, SnapshotInvalid when it is not small."""
+        content = self._beginning(key, MOST_SMALL_BYTES + 1)
+        if len(content) > MOST_SMALL_BYTES:
+            raise SnapshotInvalid(f"{self.describe()}/{key} has more than {MOST_SMALL_BYTES:,} bytes: no manifest has")
+        return content
 
     @contextlib.contextmanager
     def open(self, key: str, version_id: str = "") -> Iterator[Iterator[bytes]]:
@@ -108,14 +109,48 @@ class S3Store:
             yield chunks
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """Aborts an upload; what is completed stays, since a node can not delete."""
-        if not upload_id:
-            return
+        """Aborts every upload under the key; what is completed stays, since a node can not delete.
+
+        The id is not needed: an attempt can be killed before it knew one. It helps where uploads may not be listed.
+        """
+        self._abort(key, upload_id, self._bucket.repeat)
+
+    def _abort(self, key: str, upload_id: str, call: Callable[..., Mapping[str, Any]]) -> None:
+        full_key = self._bucket.full(key)
+        if upload_id:
+            self._abort_one(full_key, upload_id, call)
         try:
-            self._bucket.repeat("abort_multipart_upload", Key=self._bucket.full(key), UploadId=upload_id)
+            listed = call("list_multipart_uploads", Prefix=full_key).get("Uploads", ())
+        except AwsRefused:
+            if upload_id:
+                return
+            raise
+        for upload in listed:
+            if upload["Key"] == full_key and upload["UploadId"] != upload_id:
+                self._abort_one(full_key, upload["UploadId"], call)
+
+    def _abort_one(self, full_key: str, upload_id: str, call: Callable[..., Mapping[str, Any]]) -> None:
+        try:
+            call("abort_multipart_upload", Key=full_key, UploadId=upload_id)
         except AwsRefused as answer:
             if answer.aws_code not in LOST_CODES:
                 raise
+
+    def _clean_up(self, key: str, upload: Upload, journal: UploadJournal) -> None:
+        """One try alone, since the store may be away; the journal stays then, and the next attempt aborts it."""
+        with contextlib.suppress(AwsRefused, AwsUnavailable):
+            if upload.creations:
+                self._abort(key, upload.upload_id, self._bucket.call)
+            journal.clear()
+
+    def _holds(self, key: str, content: bytes) -> bool:
+        return self._beginning(key, len(content) + 1) == content
+
+    def _beginning(self, key: str, most_bytes: int) -> bytes:
+        for attempt in self._bucket.retrying(retry_if_exception(is_worth_repeating)):
+            with attempt, self.open(key) as chunks:
+                return first_bytes(chunks, most_bytes)
+        raise AssertionError("tenacity re-raises the last error")
 
     def _confirm(self, full_key: str, sums: Sums, can: Mapping[str, bool]) -> Any:
         head, place = self._bucket.head(full_key), self._bucket.place(full_key)

@@ -3,32 +3,39 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tenacity import retry_if_result
+from tenacity import retry_if_exception, retry_if_result
 
-from agent.adapters.s3_bucket import LOST_CODES, TAKEN_CODES, Bucket
+from agent.adapters.s3_bucket import LOST_CODES, TAKEN_CODES, Bucket, is_worth_repeating
 from agent.domain.multipart import Sums
 from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken
 
 
 class Upload:
-    """One that was created: what the store confirmed of its parts, and their sums."""
+    """One under a key that nobody else uses: what the store confirmed of its parts, and their sums.
 
-    def __init__(
-        self, bucket: Bucket, full_key: str, upload_id: str, *, op_id: str, capabilities: Mapping[str, bool]
-    ) -> None:
+    `creations` tells how many times the store was asked for it: each may have made one.
+    """
+
+    def __init__(self, bucket: Bucket, full_key: str, *, op_id: str, capabilities: Mapping[str, bool]) -> None:
         self._bucket = bucket
         self._full_key = full_key
-        self._upload_id = upload_id
         self._op_id = op_id
         self._can = capabilities
         self._parts: list[dict[str, Any]] = []
         self.sums = Sums()
+        self.upload_id = ""
+        self.creations = 0
+
+    def create(self, metadata: Mapping[str, str]) -> None:
+        """Asks for it. Raises AwsRefused, AwsUnavailable."""
+        again = self._bucket.retrying(retry_if_exception(is_worth_repeating))
+        self.upload_id = str(again(self._create_once, metadata)["UploadId"])
 
     def send(self, chunks: Iterable[bytes]) -> None:
         """Sends part after part; one that is sent again counts once, the last one."""
         for part in self.sums.cut(chunks):
             answer = self._bucket.repeat(
-                "upload_part", Key=self._full_key, UploadId=self._upload_id, PartNumber=part.number, Body=part.content,
+                "upload_part", Key=self._full_key, UploadId=self.upload_id, PartNumber=part.number, Body=part.content,
                 ChecksumSHA256=part.checksum, ChecksumAlgorithm="SHA256",
             )  # fmt: skip
             self._parts.append({"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumSHA256": part.checksum})
@@ -49,11 +56,17 @@ class Upload:
     def _place(self) -> str:
         return self._bucket.place(self._full_key)
 
+    def _create_once(self, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+        self.creations += 1
+        return self._bucket.call(
+            "create_multipart_upload", Key=self._full_key, ChecksumAlgorithm="SHA256", **self._bucket.common(metadata)
+        )
+
     def _complete_once(self) -> str | None:
         condition = {"IfNoneMatch": "*"} if self._can["conditions"] else {}
         try:
             answer = self._bucket.call(
-                "complete_multipart_upload", Key=self._full_key, UploadId=self._upload_id,
+                "complete_multipart_upload", Key=self._full_key, UploadId=self.upload_id,
                 MpuObjectSize=self.sums.size_bytes, MultipartUpload={"Parts": self._parts}, **condition,
             )  # fmt: skip
         except (AwsRefused, AwsUnavailable) as error:

@@ -138,6 +138,19 @@ def manifest_key(retention_class: RetentionClass, cluster: str, identifier: str)
     return f"{manifest_folder(retention_class, cluster)}{identifier}.json"
 
 
+def class_key(cluster: str, identifier: str) -> str:
+    """Where the nodes that run one operation agree on its class: the first one says, the others follow."""
+    return f"coordination/{cluster}/class/{identifier}"
+
+
+def decode_class(content: bytes, key: str) -> RetentionClass:
+    """Reads the class that was agreed on. Raises SnapshotInvalid when it is none."""
+    for retention_class in RETENTION_CLASSES:
+        if content == retention_class.encode():
+            return retention_class
+    raise SnapshotInvalid(f"{key} names no retention class: {content[:40]!r}", hint=OLDER_VERSIONS)
+
+
 def verification_key(backup: Manifest, level: str, checked_at: datetime) -> str:
     """Where a later verification's record goes."""
     folder = manifest_folder(backup.retention_class, backup.cluster)

@@ -1,7 +1,9 @@
 """Reading a store: which backups there are. Only manifests count; a listing is complete or an error."""
 
+import contextvars
 import logging
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from agent.domain import snapshot
 from agent.domain.snapshot import Backup, RetentionClass
@@ -9,6 +11,7 @@ from agent.errors import SnapshotInvalid, SnapshotNotFound
 from agent.logs import emit
 from agent.ports import Store
 
+MOST_READS_AT_ONCE = 8
 log = logging.getLogger(__name__)
 
 
@@ -16,7 +19,7 @@ def backups(
     store: Store, cluster: str, classes: Iterable[RetentionClass] = snapshot.RETENTION_CLASSES,
     *, damaged: list[SnapshotInvalid] | None = None,
 ) -> list[Backup]:  # fmt: skip
-    """Every backup of a cluster, the newest first. Raises the store's errors.
+    """Every backup of a cluster, the newest first, read some at a time. Raises the store's errors.
 
     A manifest that can not be read raises SnapshotInvalid, or is logged and added to `damaged` where that is given:
     what goes on without it must not be stopped by it, since a node can not remove it.
@@ -65,10 +68,19 @@ def _of_class(
     store: Store, cluster: str, retention_class: RetentionClass, damaged: list[SnapshotInvalid] | None
 ) -> Iterator[Backup]:
     keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
-    for identifier in _ids(keys):
-        backup = _load_unless_damaged(store, cluster, retention_class, identifier, keys, damaged)
-        if backup is not None:
-            yield backup
+    with ThreadPoolExecutor(MOST_READS_AT_ONCE) as pool:
+        pending = [
+            # Threads inherit no context: each read gets a copy, so that its log lines carry the trace.
+            pool.submit(
+                contextvars.copy_context().run,
+                _load_unless_damaged, store, cluster, retention_class, identifier, keys, damaged,
+            )
+            for identifier in _ids(keys)
+        ]  # fmt: skip
+        try:
+            yield from filter(None, (read.result() for read in pending))
+        finally:
+            pool.shutdown(cancel_futures=True)  # the first error ends the listing, not its last one
 
 
 def _ids(keys: Iterable[str]) -> Iterator[str]:

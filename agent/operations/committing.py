@@ -21,11 +21,27 @@ log = logging.getLogger(__name__)
 def place(job: Job, store: Store, *, emergency: bool) -> tuple[Manifest | None, RetentionClass]:
     """The manifest that an earlier attempt or another node wrote for this request, else the class to store under."""
     leftovers.abandon_uploads(job.work_root, job.folder, store)
-    existing = catalogue.find(store, job.cluster, snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
+    identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
+    existing = catalogue.find(store, job.cluster, identifier)
     if existing is not None:
         return existing.manifest, existing.manifest.retention_class
-    monthlies = [] if emergency else catalogue.backups(store, job.cluster, ["monthly"], damaged=[])
-    return None, snapshot.choose_class(monthlies, job.request.requested_at, emergency=emergency)
+    if emergency:
+        return None, "emergency"
+    monthlies = catalogue.backups(store, job.cluster, ["monthly"], damaged=[])
+    return None, _agreed(job, store, snapshot.choose_class(monthlies, job.request.requested_at, emergency=False))
+
+
+def _agreed(job: Job, store: Store, wanted: RetentionClass) -> RetentionClass:
+    """The class that whoever runs this operation stores under: the first one's choice.
+
+    Two nodes at the same operation may find different monthlies. A manifest each, in two classes, would be two
+    backups of one operation, and no node could take its own back.
+    """
+    key = snapshot.class_key(job.cluster, snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
+    metadata = {"trace-id": job.request.trace_id, "op-id": job.request.op_id, "cluster": job.cluster}
+    if store.put_if_absent(key, wanted.encode(), metadata=metadata):
+        return wanted
+    return snapshot.decode_class(store.read(key), key)
 
 
 def store(
@@ -65,7 +81,8 @@ def commit(job: Job, target: Store, manifest: Manifest) -> dict[str, Any]:
     if not written:
         other = snapshot.decode_manifest(target.read(key), key)
         emit(log, logging.WARNING, "manifest.exists", f"another node committed {other.snapshot_id} first", key=key)
-        target.abandon(manifest.data.key, "")
+        with contextlib.suppress(AgentError):  # without a manifest it is no backup, whether or not it is still there
+            target.abandon(manifest.data.key, "")
         return output_of(other, target, already=True)
     emit(log, logging.INFO, "manifest.written", f"{manifest.snapshot_id} is a backup now", key=key)
     return output_of(manifest, target, already=False)

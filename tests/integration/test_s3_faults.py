@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agent.domain.multipart import PART_BYTES
-from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken, StoreError
+from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken, SnapshotInvalid, StoreError
 from agent.operations import leftovers
 from agent.operations.leftovers import JOURNAL_NAME, Journal
-from agent.ports import StoredObject
+from agent.ports import MOST_SMALL_BYTES, StoredObject
 from tests.integration.stores import S3Target, start_moto
 from tests.sandbox.processes import Processes
 from tests.sandbox.s3_server import S3Server
@@ -66,6 +66,72 @@ def test_calls_that_may_be_repeated_are(target: S3Target, operation: str, fault:
     target.client.plan[operation] = [fault, fault, ""]
     assert put(target).size_bytes == len(CONTENT)
     assert list(target.objects("hourly/")) == [KEY]
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_upload_whose_id_never_came_is_aborted(target: S3Target, lost: int) -> None:
+    """Each call that was lost made one upload, and only the last one's id is known."""
+    target.client.plan["create_multipart_upload"] = [*["lost"] * lost, ""]
+    put(target)
+    assert target.unfinished() == []
+    assert list(target.objects("hourly/")) == [KEY]
+    assert not (attempt_of(target) / JOURNAL_NAME).exists()
+
+
+@pytest.mark.parametrize("fault", ["lost", "away"])
+def test_uploads_whose_ids_never_came_are_aborted_when_that_was_all(target: S3Target, fault: str) -> None:
+    target.client.plan["create_multipart_upload"] = [fault]
+    with pytest.raises(AwsUnavailable):
+        put(target)
+    assert nothing_is_left(target)
+
+
+def test_an_upload_of_which_a_kill_left_only_the_key_is_aborted_by_the_next_attempt(target: S3Target) -> None:
+    def killed(operation: str) -> None:
+        if operation in ("upload_part", "abort_multipart_upload", "list_multipart_uploads"):
+            raise SystemExit  # whatever cleaning up would do, a killed process does not
+
+    class Killed(Journal):
+        def begin(self, key: str, upload_id: str) -> None:
+            if upload_id:
+                raise SystemExit
+            super().begin(key, upload_id)
+
+    target.client.before = killed
+    with pytest.raises(SystemExit):
+        target.store.put(KEY, iter([CONTENT]), metadata=METADATA, journal=Killed(attempt_of(target)))
+    others = target.server.client().create_multipart_upload(
+        Bucket=target.server.bucket, Key=f"{target.prefix}/{KEY}.of-another"
+    )
+    assert len(target.unfinished()) == 2
+    target.client.before = lambda operation: None
+    leftovers.abandon_uploads(target.state_folder, target.state_folder / "snapshot-1/2", target.store)
+    assert target.unfinished() == [others["Key"]]
+    assert not (target.state_folder / "snapshot-1").exists()
+
+
+def test_where_uploads_may_not_be_listed_those_with_a_known_id_are_aborted(target: S3Target) -> None:
+    target.client.plan |= {"list_multipart_uploads": ["AccessDenied"], "upload_part": ["InvalidPart"]}
+    with pytest.raises(AwsRefused, match="InvalidPart"):
+        put(target)
+    assert nothing_is_left(target)
+
+
+def test_a_refused_creation_made_nothing(target: S3Target) -> None:
+    target.client.plan["create_multipart_upload"] = ["AccessDenied"]
+    with pytest.raises(AwsRefused, match="AccessDenied"):
+        put(target)
+    assert nothing_is_left(target)
+
+
+def test_what_is_too_large_for_a_small_object_is_not_read_whole(target: S3Target) -> None:
+    key = "hourly/manifest/prod/a.json"
+    target.server.client().put_object(
+        Bucket=target.server.bucket, Key=f"{target.prefix}/{key}", Body=b" " * (MOST_SMALL_BYTES + 1)
+    )
+    with pytest.raises(SnapshotInvalid, match="more than 4,194,304 bytes"):
+        target.store.read(key)
+    assert not target.store.put_if_absent(key, b"{}", metadata=METADATA)
 
 
 def test_a_completion_whose_answer_was_lost_is_found_done(target: S3Target) -> None:
@@ -137,7 +203,8 @@ def test_another_writers_object_under_the_key_is_left_alone(target: S3Target, ot
     with pytest.raises(KeyTaken, match="another object"):
         put(target)
     assert target.unfinished() == []
-    assert target.store.read(KEY) == other
+    with target.store.open(KEY) as chunks:
+        assert b"".join(chunks) == other
 
 
 @pytest.mark.parametrize("fault", ["away", "AccessDenied"])

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain import request as requests
 from agent.domain import snapshot
-from agent.errors import BadInput, KeyTaken, SnapshotNotFound, StoreError
+from agent.domain.snapshot import RetentionClass
+from agent.errors import BadInput, KeyTaken, SnapshotInvalid, SnapshotNotFound, StoreError
+from agent.operations import catalogue, committing
 from agent.operations.leftovers import JOURNAL_NAME, Journal
+from agent.operations.steps import Job, Steps
+from agent.ports import MOST_SMALL_BYTES, Store
 from tests.integration.stores import DirectoryTarget, S3Target, Target, start_moto
 from tests.sandbox import s3_server
 from tests.sandbox.processes import Processes
 from tests.sandbox.s3_server import S3Server
 from tests.setup import debian
+from tests.unit.fakes import snapshot_bytes
 
 pytestmark = pytest.mark.integration
 PART = 5 * 1024 * 1024
@@ -160,6 +166,16 @@ def test_what_is_not_there_is_not_found(target: Target, key: str) -> None:
         pass
 
 
+def test_what_is_too_large_for_a_manifest_is_told_as_damaged(target: Target, journal: Journal) -> None:
+    """Told as a damaged one it is passed over, as a trouble of the store it would stop every listing for good."""
+    key = snapshot.manifest_key("hourly", "prod", "20260131T120000Z-01234567")
+    target.store.put(key, iter([b" " * (MOST_SMALL_BYTES + 1)]), metadata=METADATA, journal=journal)
+    with pytest.raises(SnapshotInvalid, match="more than 4,194,304 bytes"):
+        target.store.read(key)
+    assert catalogue.backups(target.store, "prod", damaged=[]) == []
+    assert not target.store.put_if_absent(key, b"{}", metadata=METADATA)
+
+
 def test_giving_up_what_is_not_there_is_no_error(target: Target) -> None:
     for upload_id in ("", "unknown"):
         target.store.abandon(KEY, upload_id)
@@ -169,6 +185,49 @@ def test_data_that_lost_its_commit_goes_where_a_node_can_delete(target: Target, 
     target.store.put(KEY, iter([b"content"]), metadata=METADATA, journal=journal)
     target.store.abandon(KEY, "")
     assert target.store.keys("hourly/") == ([] if target.can_delete else [KEY])
+
+
+def test_two_nodes_that_run_one_operation_at_once_make_one_backup_of_it(
+    target: Target, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Between the looks of the two, another operation's monthly appears, which lets them want different classes."""
+    first, second, other = (make_job(tmp_path_factory.mktemp("work"), op_id) for op_id in ("one", "one", "other"))
+    existing, its_class = committing.place(first, target.store, emergency=False)
+    assert (existing, its_class) == (None, "monthly")
+    commit(other, target.store)
+    assert commit(second, target.store) == ("monthly", False)
+    assert commit(first, target.store, its_class) == ("monthly", True)
+    found = catalogue.backups(target.store, "prod")
+    assert sorted(backup.manifest.op_id for backup in found) == ["snapshot-one", "snapshot-other"]
+
+
+def make_job(work: Path, op_id: str) -> Job:
+    request = requests.make(
+        op_id=f"snapshot-{op_id}", operation="snapshot", trace_id="1" * 32, requested_at="2026-01-31T12:00:00Z"
+    )
+    job = Job(request, 1, work, "prod", "node-1", "", "0")
+    job.folder.mkdir(parents=True)
+    (job.folder / "snapshot.db").write_bytes(snapshot_bytes())
+    return job
+
+
+def commit(job: Job, store: Store, retention_class: RetentionClass | None = None) -> tuple[str, bool]:
+    """Its class, and whether it was there already."""
+    if retention_class is None:
+        _, retention_class = committing.place(job, store, emergency=False)
+    path = job.folder / "snapshot.db"
+    stored = committing.store(job, store, path, 1, retention_class, Steps(lambda progress: None))
+    identifier, moment = snapshot.snapshot_id(job.request.requested_at, job.request.op_id), job.request.requested_at
+    manifest = snapshot.Manifest(
+        snapshot_id=identifier, retention_class=retention_class, cluster="prod", etcd_cluster_id="1", member_id="1",
+        node=secrets.token_hex(4), instance_id="", etcd_version="3.5.16", tool="", revision=1, hash=1, total_key=1,
+        live_keys=1, raw_size_bytes=1, raw_sha256="", data=snapshot.StoredData(stored.key, 1, stored.sha256),
+        checks=tuple(snapshot.Check(level, "passed", moment) for level in ("trailer", "structure", "fresh", "stored")),
+        fingerprints={}, requested_at=moment, started_at=moment, finished_at=moment, trace_id="1" * 32,
+        op_id=job.request.op_id, agent_version="0",
+    )  # fmt: skip
+    output = committing.commit(job, store, manifest)
+    return output["retention_class"], output["already"]
 
 
 @pytest.mark.parametrize("key", ["../outside", "/absolute", "a/../../b"])

@@ -154,7 +154,7 @@ class FakeStore:
 
     def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
         self.before("put_if_absent", key)
-        self.failures.check("put_if_absent")
+        self.failures.check("agree" if key.startswith("coordination/") else "put_if_absent")
         self.metadata.setdefault(key, dict(metadata))
         return self.objects.setdefault(key, content) == content
 

@@ -102,7 +102,12 @@ def refused(node: Node, rule: str, **changes: Any) -> Refused:
 
 
 def nothing_is_left(node: Node) -> bool:
-    return not node.store.objects and not node.store.uploads and not list(node.work.iterdir())
+    return not kept(node) and not node.store.uploads and not list(node.work.iterdir())
+
+
+def kept(node: Node) -> set[str]:
+    """What is in the store but for the words by which nodes agree."""
+    return {key for key in node.store.objects if not key.startswith("coordination/")}
 
 
 def test_a_snapshot_is_data_and_last_its_manifest(node: Node) -> None:
@@ -110,8 +115,8 @@ def test_a_snapshot_is_data_and_last_its_manifest(node: Node) -> None:
     node.store.before = lambda call, key: order.append(f"{call} {key.split('/')[1]}")
     output = node.run()
     (manifest,) = node.manifests()
-    assert order == ["put data", "put_if_absent manifest"]
-    assert set(node.store.objects) == {
+    assert order == ["put_if_absent prod", "put data", "put_if_absent manifest"]
+    assert kept(node) == {
         manifest.data.key, snapshots.manifest_key("monthly", "prod", manifest.snapshot_id),
     }  # fmt: skip
     assert [step.name for step in node.steps.results] == ALL_STEPS
@@ -148,6 +153,7 @@ STEP_FAILURES = [
     ("tool", "tool_status", SnapshotInvalid("damaged"), "verify"),
     ("tool", "describe", CommandTimeout("hangs"), "verify"),
     ("store", "keys", AwsUnavailable("away"), "store"),
+    ("store", "agree", AwsUnavailable("away"), "store"),
     ("store", "put", StoreError("denied"), "store"),
     ("store", "put", NoSpace("disk full"), "store"),
     ("store", "put", Interrupted("stopping"), "store"),
@@ -175,7 +181,7 @@ def test_data_stays_when_nobody_knows_whether_its_manifest_was_written(node: Nod
     """The write was done and its answer lost: without the data, the manifest would be a backup that is none."""
 
     def written_all_the_same(call: str, key: str) -> None:
-        if call == "put_if_absent":
+        if call == "put_if_absent" and "/manifest/" in key:
             node.store.objects[key] = b"the manifest"
 
     node.store.before = written_all_the_same
@@ -187,7 +193,7 @@ def test_data_stays_when_nobody_knows_whether_its_manifest_was_written(node: Nod
 
 def test_data_stays_when_the_store_can_not_be_asked_for_its_manifest(node: Node) -> None:
     node.store.before = lambda call, key: (
-        node.store.failures.always("keys", AwsUnavailable("away")) if call == "put_if_absent" else None
+        node.store.failures.always("keys", AwsUnavailable("away")) if "/manifest/" in key else None
     )
     node.store.failures.always("put_if_absent", AwsUnavailable("away"))
     with pytest.raises(AwsUnavailable):
@@ -333,7 +339,7 @@ def test_a_key_that_is_taken_is_left_alone_and_another_one_used(node: Node) -> N
     node.store.failures.always("put", KeyTaken("taken"))
     with pytest.raises(KeyTaken):
         node.run(op_id="snapshot-2")
-    assert len(node.store.objects) == 2
+    assert len(kept(node)) == 2
 
 
 def test_the_same_operation_again_finds_what_is_there(node: Node) -> None:
@@ -359,6 +365,50 @@ def test_of_two_nodes_with_the_same_operation_one_commits_and_both_answer_alike(
     assert manifest.trace_id == "6" * 32
     assert late == answers[0] | {"already": True}
     assert [key for key in node.store.objects if "/data/" in key] == [manifest.data.key]
+
+
+def test_two_nodes_with_the_same_operation_agree_on_its_class_whatever_commits_between_them(
+    node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The other one chose `monthly`; when this one looks, another operation's monthly is there."""
+    stores = {name: FakeStore(objects=node.store.objects, metadata=node.store.metadata) for name in ("second", "third")}
+    second, third = (Node(tmp_path_factory.mktemp(name), store=store) for name, store in stores.items())
+
+    def before_its_data(call: str, key: str) -> None:
+        if call == "put" and not answers:
+            third.run(op_id="snapshot-3", requested_at="2026-01-31T11:00:00Z")
+            answers.append(node.run())
+
+    answers: list[dict[str, Any]] = []
+    stores["second"].before = before_its_data
+    late = second.run()
+    assert late == answers[0] | {"already": True}
+    assert [(manifest.op_id, manifest.retention_class) for manifest in node.manifests()] == [
+        (OP_ID, "monthly"), ("snapshot-3", "monthly"),
+    ]  # fmt: skip
+
+
+def test_a_class_that_can_not_be_read_stops_that_operation_alone(node: Node) -> None:
+    identifier = snapshots.snapshot_id("2026-01-31T12:00:00Z", "snapshot-1")
+    node.store.objects[snapshots.class_key("prod", identifier)] = b"yearly"
+    with pytest.raises(SnapshotInvalid, match="names no retention class: b'yearly'") as caught:
+        node.run(op_id="snapshot-1")
+    assert caught.value.hint
+    assert nothing_is_left(node)
+    node.run(op_id="snapshot-2")
+
+
+def test_giving_up_data_that_lost_is_no_reason_to_fail(node: Node, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other_store = FakeStore(objects=node.store.objects, metadata=node.store.metadata)
+    other = Node(tmp_path_factory.mktemp("other"), store=other_store)
+
+    def other_one_is_faster(call: str, key: str) -> None:
+        if call == "put_if_absent" and "/manifest/" in key:
+            other.run()
+
+    node.store.before = other_one_is_faster
+    node.store.failures.always("abandon", AwsUnavailable("away"))
+    assert node.run()["already"]
 
 
 def test_what_a_killed_attempt_left_is_removed_before_the_next_one_stores(node: Node) -> None:
