@@ -1,0 +1,91 @@
+"""Which snapshots may go: a pure plan with a reason for each. Deleting is somebody else's step.
+
+A snapshot's class was fixed when it was stored. Within a class the newest good ones stay by count, and every one
+stays until the class's minimum age, so neither a burst of snapshots nor a clock that jumps can empty a store.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent.domain.snapshot import RetentionClass
+
+
+@dataclass(frozen=True)
+class ClassRule:
+    """How many good ones of a class stay whatever their age, and the age before which none goes."""
+
+    count: int
+    least_age: timedelta
+
+
+@dataclass(frozen=True)
+class Held:
+    """One snapshot that a store holds. `locked_until` is the end of an object lock, None without one."""
+
+    snapshot_id: str
+    retention_class: RetentionClass
+    cluster: str
+    requested_at: datetime
+    is_good: bool
+    locked_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one snapshot, and why in words."""
+
+    held: Held
+    keep: bool
+    reason: str
+
+
+def plan(
+    held: Iterable[Held], *, cluster: str, now: datetime, rules: Mapping[RetentionClass, ClassRule]
+) -> list[Verdict]:
+    """A verdict for each snapshot, the newest first.
+
+    Never lets go: the newest good one, anything of another cluster, anything locked, anything from a time to come.
+    """
+    rows = sorted(held, key=lambda row: (row.requested_at, row.snapshot_id), reverse=True)
+    protected = _newest_good(rows, cluster, now)
+    ranks: dict[RetentionClass, int] = {}
+    verdicts = []
+    for row in rows:
+        reason = f"it belongs to cluster {row.cluster!r}" if row.cluster != cluster else ""
+        if not reason:
+            rank = ranks.get(row.retention_class, 0)
+            ranks[row.retention_class] = rank + row.is_good
+            reason = _why_kept(row, rank, now, rules[row.retention_class], row in protected)
+        verdicts.append(Verdict(row, bool(reason), reason or _why_gone(row, rules[row.retention_class])))
+    return verdicts
+
+
+def _newest_good(rows: Sequence[Held], cluster: str, now: datetime) -> tuple[Held, ...]:
+    """The newest good one, and the newest good one that is not from a time to come: its clock may have been wrong."""
+    good = [row for row in rows if row.is_good and row.cluster == cluster]
+    past = (row for row in good if row.requested_at <= now)
+    return (*good[:1], *(row for row in [next(past, None)] if row is not None))
+
+
+def _why_kept(row: Held, rank: int, now: datetime, rule: ClassRule, is_newest: bool) -> str:
+    if is_newest:
+        return "it is the newest good snapshot"
+    if row.locked_until is not None and row.locked_until > now:
+        return f"it is locked until {row.locked_until:%Y-%m-%dT%H:%M:%SZ}"
+    if now - row.requested_at < rule.least_age:
+        return f"it is younger than the {_days(rule.least_age)} that {row.retention_class} ones stay at least"
+    if row.is_good and rank < rule.count:
+        return f"it is among the newest {rule.count} good {row.retention_class} ones"
+    return ""
+
+
+def _why_gone(row: Held, rule: ClassRule) -> str:
+    if not row.is_good:
+        return f"it is not good, and older than {_days(rule.least_age)}"
+    return f"{rule.count} newer good {row.retention_class} ones stay, and it is older than {_days(rule.least_age)}"
+
+
+def _days(age: timedelta) -> str:
+    days = age.total_seconds() / 86400
+    return f"{days:g} day{'' if days == 1 else 's'}"
