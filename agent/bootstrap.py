@@ -19,9 +19,10 @@ from agent.settings import Loaded, load
 
 if TYPE_CHECKING:
     from agent.daemon import Daemon
+    from agent.operations.prune import PrunePorts
     from agent.operations.snapshot import SnapshotPorts
     from agent.platforms.resolution import Resolved
-    from agent.ports import Etcd, Store
+    from agent.ports import Eraser, Etcd, Store
     from agent.worker import Worker
 
 SERVICE = "etcd-agent"
@@ -128,11 +129,41 @@ def make_store(node: Node) -> "Store":
     return S3Store(store, client=client, state_folder=node.paths.work, cluster=node.config.cluster)
 
 
+def make_prune_ports(node: Node, store: "Store") -> "PrunePorts":
+    """The store, the right to remove from it as far as this process's credentials go, and the configured rules."""
+    from datetime import timedelta
+
+    from agent.domain.retention import ClassRule
+    from agent.domain.snapshot import RETENTION_CLASSES
+    from agent.operations.prune import PrunePorts
+
+    settings = node.config.retention
+    rules = {
+        name: ClassRule(getattr(settings, f"{name}_count"), timedelta(days=getattr(settings, f"{name}_least_days")))
+        for name in RETENTION_CLASSES
+    }
+    return PrunePorts(store, _make_eraser(node), rules)
+
+
+def _make_eraser(node: Node) -> "Eraser":
+    settings = node.config.store
+    if settings.kind == "directory":
+        from agent.adapters.directory_eraser import DirectoryEraser
+
+        return DirectoryEraser(Path(settings.path))
+    from agent.adapters.aws import AwsClient
+    from agent.adapters.s3_eraser import S3Eraser
+
+    return S3Eraser(
+        settings, client=AwsClient("s3", region=settings.region, endpoint_url=settings.endpoint_url, own_retries=True)
+    )
+
+
 def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
     from agent.adapters import process
     from agent.domain.request import Record
-    from agent.operations import snapshot, verify
+    from agent.operations import prune, snapshot, verify
     from agent.operations.steps import Job
     from agent.worker import Worker
 
@@ -155,6 +186,7 @@ def make_worker(node: Node) -> "Worker":
     operations = {
         "snapshot": lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps),
         "verify": lambda job, steps: verify.run(job, make_snapshot_ports(node), steps),
+        "prune": lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps),
     }
     return Worker(node.spool, node.paths.locks, node.paths.work, operations, make_job)
 

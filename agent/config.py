@@ -24,6 +24,8 @@ PlainText = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f]{0,256}\Z")]
 PlatformName = Literal["kubeadm", "rke2", "k3s", "plain"]
 PlatformChoice = Literal["auto", "kubeadm", "rke2", "k3s", "plain"]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=31 * 86400)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+Kept = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +72,21 @@ class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Seconds = 1800
 
 
+class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `snapshot prune` leaves of each class: so many of the newest, and none younger than so many days."""
+
+    hourly_count: Kept = 24
+    hourly_least_days: Days = 2
+    daily_count: Kept = 7
+    daily_least_days: Days = 7
+    weekly_count: Kept = 5
+    weekly_least_days: Days = 35
+    monthly_count: Kept = 12
+    monthly_least_days: Days = 365
+    emergency_count: Kept = 3
+    emergency_least_days: Days = 90
+
+
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON log file; rotated by rename and create when it is full."""
 
@@ -96,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kubernetes: KubernetesConfig = KubernetesConfig()
     store: StoreConfig = StoreConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
+    retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     daemon: DaemonConfig = DaemonConfig()
 

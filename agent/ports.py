@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -73,6 +74,26 @@ class UploadJournal(Protocol):
         ...
 
     def clear(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """What a store tells of an object besides its bytes; `locked_until` is None without an object lock."""
+
+    modified_at: datetime
+    locked_until: datetime | None
+
+
+class Eraser(Protocol):
+    """The right to remove objects, apart from the store: in a bucket no node has it."""
+
+    def facts(self, key: str) -> ObjectFacts | None:
+        """None when there is no such object."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Removes an object; no error when it is gone."""
+        ...
 
 
 class Store(Protocol):

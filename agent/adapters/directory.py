@@ -40,7 +40,7 @@ class DirectoryStore:
             if not files.move_without_overwrite(part, target):
                 raise KeyTaken(f"{target} exists already")
         except OSError as error:
-            raise _explained(error, self._folder) from error
+            raise explained(error, self._folder) from error
         finally:
             with contextlib.suppress(OSError):  # what went wrong before is what counts
                 part.unlink(missing_ok=True)
@@ -54,7 +54,7 @@ class DirectoryStore:
             _make_folders(target.parent)
             return files.publish(target, content) or self._beginning(key, len(content) + 1) == content
         except OSError as error:
-            raise _explained(error, self._folder) from error
+            raise explained(error, self._folder) from error
 
     def keys(self, folder: str) -> list[str]:
         """Every file below a folder, without unfinished ones; raises rather than return an incomplete listing."""
@@ -64,7 +64,7 @@ class DirectoryStore:
                 return []
             return sorted(path.relative_to(self._folder).as_posix() for path in _files_below(top))
         except OSError as error:
-            raise _explained(error, self._folder) from error
+            raise explained(error, self._folder) from error
 
     def read(self, key: str) -> bytes:
         """A small object, whole. Raises SnapshotNotFound, SnapshotInvalid when it is not small."""
@@ -81,7 +81,7 @@ class DirectoryStore:
         except (FileNotFoundError, NotADirectoryError):
             raise SnapshotNotFound(f"{self._path(key)} does not exist") from None
         except OSError as error:
-            raise _explained(error, self._folder) from error
+            raise explained(error, self._folder) from error
         with stream:
             yield self._chunks(stream)
 
@@ -94,7 +94,7 @@ class DirectoryStore:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
         except OSError as error:
-            raise _explained(error, self._folder) from error
+            raise explained(error, self._folder) from error
 
     def abandon(self, key: str, upload_id: str) -> None:
         """Removes the hidden file of an attempt that was killed, and its data: without a manifest it is no backup."""
@@ -103,7 +103,7 @@ class DirectoryStore:
             target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
             target.unlink(missing_ok=True)
         except OSError as error:
-            raise _explained(error, self._folder) from error
+            raise explained(error, self._folder) from error
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):
@@ -148,7 +148,8 @@ def _hash_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _explained(error: OSError, folder: Path) -> StoreError | NoSpace:
+def explained(error: OSError, folder: Path) -> StoreError | NoSpace:
+    """What the system refused, in the words of a store."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"the store {folder} is full: {error.strerror}", hint="make room or prune old snapshots")
     return StoreError(

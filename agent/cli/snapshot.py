@@ -1,4 +1,4 @@
-"""`snapshot`: take one, list them, show one, verify them."""
+"""`snapshot`: take one, list them, show one, verify them, prune them."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from agent.cli import asking, dry_runs, operation_views, progress, snapshot_view
 from agent.cli.reading import reading
 from agent.domain.snapshot import latest_good
 from agent.domain.soundness import why_not_good
-from agent.errors import BadInput, SnapshotInvalid
+from agent.errors import EXIT_OK, BadInput, SnapshotInvalid
 
 Decorated = Callable[..., Any]
 
@@ -38,7 +38,7 @@ def _mutating(function: Decorated) -> Decorated:
 
 @click.group()
 def snapshot() -> None:
-    """Take, list, show and verify snapshots."""
+    """Take, list, show, verify and prune snapshots."""
 
 
 @snapshot.command()
@@ -69,6 +69,27 @@ def verify(
     if every == (identifier is not None):
         raise BadInput("name one snapshot, `latest`, or --all", hint="`etcd-agent snapshot list` shows them")
     return _ask(flags, "verify", {"id": identifier or "all"}, wait, timeout_s, dry_run, as_json)
+
+
+@snapshot.command()
+@_mutating
+@click.pass_obj
+def prune(flags: tuple[str, ...], wait: bool, timeout_s: float | None, dry_run: bool, as_json: bool) -> int:
+    """Remove what the rules of [retention] no longer keep.
+
+    The newest good snapshot always stays. In a bucket this runs with your own AWS credentials, which need
+    s3:DeleteObject: the nodes have no right to delete there. --dry-run shows the reason for each snapshot.
+    """
+    from agent.cli import pruning
+
+    with reading(flags) as node:
+        if dry_run:
+            pruning.print_plan(node, as_json)
+            return EXIT_OK
+        if node.config.store.kind == "s3":
+            pruning.prune_here(node, as_json)
+            return EXIT_OK
+    return _ask(flags, "prune", {}, wait, timeout_s, dry_run, as_json)
 
 
 @snapshot.command(name="list")

@@ -91,6 +91,14 @@ def named(operation: str, result: Result | None) -> list[tables.Pair]:
         passed = [one for one in output.get("verified", []) if one.get("passed")]
         rows: list[tables.Pair] = [("verified", f"{one.get('snapshot_id')}, {one.get('checked_at')}") for one in passed]
         return [*rows, ("where", str(output.get("store", "")))]
+    if operation == "prune":
+        return [
+            *(("removed", f"{one.get('snapshot_id')}: {one.get('reason')}") for one in output.get("removed", [])),
+            *(("removed", f"{key}: it had no manifest") for key in output.get("unlisted_removed", [])),
+            *(("damaged", str(message)) for message in output.get("damaged_manifests", [])),
+            ("kept", str(output.get("kept", ""))),
+            ("where", str(output.get("store", ""))),
+        ]
     already = " (it was there already)" if output.get("already") else ""
     raw, stored = output.get("raw_size_bytes", 0), output.get("size_bytes", 0)
     return [

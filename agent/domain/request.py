@@ -47,6 +47,7 @@ OPERATIONS: Mapping[str, OperationKind] = {
             params={"id": f"latest|all|{SNAPSHOT_ID_PATTERN}"},
             required=frozenset({"id"}),
         ),
+        OperationKind("prune", "backup", ssm_may_ask=False),
     )
 }
 

@@ -1,6 +1,6 @@
 """Which snapshots may go: a pure plan with a reason for each. Deleting is somebody else's step.
 
-A snapshot's class was fixed when it was stored. Within a class the newest good ones stay by count, and every one
+A snapshot's class was fixed when it was stored. Within a class the newest sound ones stay by count, and every one
 stays until the class's minimum age, so neither a burst of snapshots nor a clock that jumps can empty a store.
 """
 
@@ -13,7 +13,7 @@ from agent.domain.snapshot import RetentionClass
 
 @dataclass(frozen=True)
 class ClassRule:
-    """How many good ones of a class stay whatever their age, and the age before which none goes."""
+    """How many sound ones of a class stay whatever their age, and the age before which none goes."""
 
     count: int
     least_age: timedelta
@@ -21,13 +21,17 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class Held:
-    """One snapshot that a store holds. `locked_until` is the end of an object lock, None without one."""
+    """One snapshot that a store holds. `locked_until` is the end of an object lock, None without one.
+
+    A sound one's bytes are right; a good one is also known to be fresh, which one taken in an emergency never is.
+    """
 
     snapshot_id: str
     retention_class: RetentionClass
     cluster: str
     requested_at: datetime
     is_good: bool
+    is_sound: bool
     locked_until: datetime | None = None
 
 
@@ -55,7 +59,7 @@ def plan(
         reason = f"it belongs to cluster {row.cluster!r}" if row.cluster != cluster else ""
         if not reason:
             rank = ranks.get(row.retention_class, 0)
-            ranks[row.retention_class] = rank + row.is_good
+            ranks[row.retention_class] = rank + row.is_sound
             reason = _why_kept(row, rank, now, rules[row.retention_class], row in protected)
         verdicts.append(Verdict(row, bool(reason), reason or _why_gone(row, rules[row.retention_class])))
     return verdicts
@@ -75,15 +79,15 @@ def _why_kept(row: Held, rank: int, now: datetime, rule: ClassRule, is_newest: b
         return f"it is locked until {row.locked_until:%Y-%m-%dT%H:%M:%SZ}"
     if now - row.requested_at < rule.least_age:
         return f"it is younger than the {_days(rule.least_age)} that {row.retention_class} ones stay at least"
-    if row.is_good and rank < rule.count:
-        return f"it is among the newest {rule.count} good {row.retention_class} ones"
+    if row.is_sound and rank < rule.count:
+        return f"it is among the newest {rule.count} {row.retention_class} ones"
     return ""
 
 
 def _why_gone(row: Held, rule: ClassRule) -> str:
-    if not row.is_good:
-        return f"it is not good, and older than {_days(rule.least_age)}"
-    return f"{rule.count} newer good {row.retention_class} ones stay, and it is older than {_days(rule.least_age)}"
+    if not row.is_sound:
+        return f"it is not sound, and older than {_days(rule.least_age)}"
+    return f"{rule.count} newer {row.retention_class} ones stay, and it is older than {_days(rule.least_age)}"
 
 
 def _days(age: timedelta) -> str:

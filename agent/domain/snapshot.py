@@ -104,10 +104,16 @@ class Backup:
 
     @property
     def is_good(self) -> bool:
-        """Verified when it was made, and not found damaged since."""
+        """Sound, and known to be fresh when it was taken."""
+        outcomes = {check.level: check.outcome for check in self.manifest.checks}
+        return self.is_sound and outcomes.get("fresh") == "passed"
+
+    @property
+    def is_sound(self) -> bool:
+        """Its bytes were verified when it was made, and not found damaged since."""
         outcomes = {check.level: check.outcome for check in self.manifest.checks}
         return (
-            all(outcomes.get(level) == "passed" for level in ("trailer", "structure", "fresh"))
+            all(outcomes.get(level) == "passed" for level in ("trailer", "structure"))
             and outcomes.get("stored") in ("passed", "unavailable")
             and not any(not verification.passed for verification in self.verifications)
         )
@@ -125,7 +131,12 @@ def compact(moment: datetime) -> str:
 
 def data_key(retention_class: RetentionClass, cluster: str, identifier: str, try8: str) -> str:
     """Where an attempt's data goes, below the store's prefix."""
-    return f"{retention_class}/data/{cluster}/{identifier}-{try8}{COMPRESSION_SUFFIX}"
+    return f"{data_folder(retention_class, cluster)}{identifier}-{try8}{COMPRESSION_SUFFIX}"
+
+
+def data_folder(retention_class: RetentionClass, cluster: str) -> str:
+    """Where the data of a class lie."""
+    return f"{retention_class}/data/{cluster}/"
 
 
 def manifest_folder(retention_class: RetentionClass, cluster: str) -> str:

@@ -20,12 +20,13 @@ RULES: dict[RetentionClass, ClassRule] = {
 
 
 def held(
-    age_h: float, kind: RetentionClass = "hourly", *, good: bool = True, cluster: str = "prod",
-    locked_h: float | None = None, number: int = 0,
+    age_h: float, kind: RetentionClass = "hourly", *, good: bool = True, sound: bool | None = None,
+    cluster: str = "prod", locked_h: float | None = None, number: int = 0,
 ) -> Held:  # fmt: skip
     locked_until = None if locked_h is None else NOW + timedelta(hours=locked_h)
     requested_at = NOW - timedelta(hours=age_h)
-    return Held(f"{requested_at:%Y%m%dT%H%M%SZ}-{number:08x}", kind, cluster, requested_at, good, locked_until)
+    identifier = f"{requested_at:%Y%m%dT%H%M%SZ}-{number:08x}"
+    return Held(identifier, kind, cluster, requested_at, good, good if sound is None else sound, locked_until)
 
 
 def decide(*rows: Held, now: datetime = NOW) -> dict[str, bool]:
@@ -50,6 +51,11 @@ def test_the_newest_good_is_not_the_newest_damaged() -> None:
 def test_counts_go_by_class_and_by_good_ones_alone() -> None:
     rows = [held(50), held(51, good=False), held(52), held(53)]
     assert list(decide(*rows).values()) == [True, False, True, False]
+
+
+def test_emergency_ones_are_never_good_and_stay_by_count() -> None:
+    rows = [held(800 + hour, "emergency", good=False, sound=True) for hour in range(3)]
+    assert list(decide(*rows).values()) == [True, False, False]
 
 
 def test_nothing_younger_than_its_least_age_goes() -> None:
@@ -83,10 +89,10 @@ def test_each_verdict_says_why() -> None:
     rows = [held(1), held(30), held(31), held(32), held(33, good=False)]
     assert reasons(*rows) == [
         "it is the newest good snapshot",
-        "it is among the newest 2 good hourly ones",
-        "2 newer good hourly ones stay, and it is older than 1 day",
-        "2 newer good hourly ones stay, and it is older than 1 day",
-        "it is not good, and older than 1 day",
+        "it is among the newest 2 hourly ones",
+        "2 newer hourly ones stay, and it is older than 1 day",
+        "2 newer hourly ones stay, and it is older than 1 day",
+        "it is not sound, and older than 1 day",
     ]
 
 
@@ -96,6 +102,7 @@ rows_of_stores = st.lists(
         st.one_of(st.integers(-200, 3000), st.sampled_from([24, 72, 240, 1440, 720])),
         st.sampled_from(RETENTION_CLASSES),
         good=st.booleans(),
+        sound=st.sampled_from([None, True]),
         cluster=st.sampled_from(["prod", "prod", "prod", "other"]),
         locked_h=st.one_of(st.none(), st.integers(-100, 100)),
         number=st.integers(0, 2**32 - 1),
@@ -110,18 +117,19 @@ def by_the_rules(rows: list[Held], row: Held, now: datetime) -> bool:
     if row.cluster != "prod":
         return True
     mine = [other for other in rows if other.cluster == "prod"]
-    newer = [o for o in mine if (o.requested_at, o.snapshot_id) > (row.requested_at, row.snapshot_id) and o.is_good]
-    if row.is_good and not newer:
+    newer = [other for other in mine if (other.requested_at, other.snapshot_id) > (row.requested_at, row.snapshot_id)]
+    newer_good = [other for other in newer if other.is_good]
+    if row.is_good and not newer_good:
         return True
-    if row.is_good and row.requested_at <= now and all(other.requested_at > now for other in newer):
+    if row.is_good and row.requested_at <= now and all(other.requested_at > now for other in newer_good):
         return True
     if row.locked_until and row.locked_until > now:
         return True
     rule = RULES[row.retention_class]
     if row.requested_at > now - rule.least_age:
         return True
-    same_class = [other for other in newer if other.retention_class == row.retention_class]
-    return row.is_good and len(same_class) < rule.count
+    same_class = [other for other in newer if other.retention_class == row.retention_class and other.is_sound]
+    return row.is_sound and len(same_class) < rule.count
 
 
 @given(rows_of_stores)
