@@ -203,6 +203,13 @@ class KeyTaken(StoreError):
     retryable = True
 
 
+class SpoolFull(AgentError):
+    """As many requests wait as may; this one was not taken."""
+
+    code = "spool_full"
+    retryable = True
+
+
 class Interrupted(BaseException):
     """The service is stopping; the operation runs again after the next start.
 

@@ -6,18 +6,28 @@ Part of the daemon's layer, without its signals and sleeping, so that tests driv
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.adapters import process
-from agent.adapters.spool import SUFFIX, Spool
-from agent.domain.request import OPERATIONS, Record, slot_is_free
+from agent.adapters.spool import SUFFIX, Entry, Spool
+from agent.domain.request import OPERATIONS, Record, Slot, slot_is_free
 from agent.errors import BadInput
 from agent.logs import emit
 from agent.recovery import Recovery, now
 from agent.workers import CLEAN_UP_S, Running, Workers, bound_to, going_on
 
 EXIT_LOCKED = 75
+MOST_REJECTED = 1000
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request in `incoming/` that was read and waits for its slot."""
+
+    version: tuple[int, int, int]
+    slot: Slot
 
 
 class Intake:
@@ -30,7 +40,8 @@ class Intake:
         self._spool = spool
         self._workers = Workers(spool=spool, argv=worker_argv, environment=environment, clean_up_s=clean_up_s)
         self._recovery = Recovery(spool=spool, locks=locks, work=work, workers=self._workers, timeout_s=timeout_s)
-        self._queued = 0
+        self._waiting: dict[str, Waiting] = {}  # by name in `incoming/`, in the order in which they came
+        self._rejected = 0
 
     @property
     def running(self) -> dict[str, Running]:
@@ -48,14 +59,25 @@ class Intake:
             f"{running.record.request.operation} {running.record.request.op_id}" for running in self.running.values()
         ]
         doing += [f"{op_id} (started before a restart)" for op_id in self._recovery.orphans.values()]
-        return f"{', '.join(doing) or 'idle'}; {self._queued} queued; {self._workers.ended} ended since start"
+        return f"{', '.join(doing) or 'idle'}; {len(self._waiting)} queued; {self._workers.ended} ended since start"
 
     def start_new(self) -> None:
-        """Looks through `incoming/`: rejects what is no request, starts what has a free slot, oldest first."""
-        self._queued = 0
-        for name in self._spool.names("incoming"):
+        """Looks through `incoming/`: rejects what is no request, starts what has a free slot, oldest first.
+
+        Who waits keeps the slot from those who came later, so that nobody waits for ever. A request that was read and
+        has to wait is not read again, so that a thousand of them cost no more than a look at the folder.
+        """
+        taken = set(self._recovery.busy_slots())
+        entries = {entry.name: entry for entry in self._spool.entries("incoming")}
+        self._waiting = {
+            name: one for name, one in self._waiting.items() if name in entries and one.version == entries[name].version
+        }
+        rejected = self._rejected
+        for name in [*self._waiting, *(name for name in entries if name not in self._waiting)]:
             with going_on(f"incoming/{name[:100]}"), contextlib.suppress(FileNotFoundError):  # it went on meanwhile
-                self._take(name)
+                self._take(entries[name], taken)
+        if self._rejected > rejected:
+            self._spool.rejections.trim(MOST_REJECTED)
 
     def reap(self, *, rerun: bool = True) -> None:
         """Looks after the workers: ended ones, and ones whose time is over."""
@@ -78,7 +100,12 @@ class Intake:
         """Seconds until a worker's time is over, or None."""
         return self._workers.next_deadline_in_s()
 
-    def _take(self, name: str) -> None:
+    def _take(self, entry: Entry, taken: set[str]) -> None:
+        known = self._waiting.get(entry.name)
+        if known is not None and not slot_is_free(known.slot, taken):
+            taken.add(known.slot)
+            return
+        name = entry.name
         op_id = name.removesuffix(SUFFIX)
         try:
             if not name.endswith(SUFFIX):
@@ -89,7 +116,8 @@ class Intake:
             return
         with bound_to(record), going_on(f"incoming/{name}"):
             try:
-                self._consider(record)
+                if not self._consider(record, taken):
+                    self._waiting[name] = Waiting(entry.version, OPERATIONS[record.request.operation].slot)
             except BadInput as error:
                 self._reject(name, error)
 
@@ -99,20 +127,25 @@ class Intake:
             error_code=error.code, error_message=error.message, error_hint=error.hint,
         )  # fmt: skip
         self._spool.reject(name, error.message, now())
+        self._rejected += 1
 
-    def _consider(self, record: Record) -> None:
+    def _consider(self, record: Record, taken: set[str]) -> bool:
+        """Whether it is dealt with; False when it has to wait for its slot."""
         op_id = record.request.op_id
+        slot = OPERATIONS[record.request.operation].slot
         if self._spool.ended(op_id, record.generation):
             self._drop_ended(record)
-            return
-        slot = OPERATIONS[record.request.operation].slot
-        if self._is_running(op_id):
+        elif self._is_running(op_id):
             self._drop_duplicate(record)
-        elif not slot_is_free(slot, self._recovery.busy_slots()):
-            self._queued += 1
+        elif not slot_is_free(slot, taken):
+            taken.add(slot)
+            return False
         elif self._spool.claim(op_id):
-            fresh = Record(record.request, record.generation, results=record.results)
-            self._workers.start(self._recovery.accept(fresh))
+            taken.add(slot)
+            self._workers.start(
+                self._recovery.accept(Record(record.request, record.generation, results=record.results))
+            )
+        return True
 
     def _drop_ended(self, record: Record) -> None:
         op_id = record.request.op_id

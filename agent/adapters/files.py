@@ -1,13 +1,18 @@
-"""Files that are complete or absent, never half: atomic writes, no-overwrite publishing, locks, free space."""
+"""Files that are complete or absent, never half: atomic writes, no-overwrite publishing, free space."""
 
 import contextlib
-import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
+from agent.adapters.files_lock import Lock as Lock
+from agent.adapters.files_lock import folder_lock as folder_lock
+from agent.adapters.files_lock import is_locked as is_locked
 from agent.errors import BadInput, NoSpace
 
 TEMPORARY_PREFIX = "."
@@ -21,15 +26,21 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o640) -> None:
     sync_folder(path.parent)
 
 
-def publish(path: Path, content: bytes, *, mode: int = 0o640) -> bool:
-    """Puts the whole content under `path` only if nothing is there. Returns whether it did."""
+def publish(
+    path: Path, content: bytes, *, mode: int = 0o640, gate: AbstractContextManager[object] | None = None
+) -> bool:
+    """Puts the whole content under `path` only if nothing is there. Returns whether it did.
+
+    `gate` is entered for the last step alone, when all that takes time is done; it may raise to stop it.
+    """
     with _temporary_beside(path, content, mode) as temporary:
         try:
-            os.link(temporary, path)
+            with gate or contextlib.nullcontext():
+                os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
 
@@ -74,14 +85,36 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-def names_by_age(folder: Path) -> list[str]:
-    """The names in a folder, the oldest first, without unfinished writes."""
+@dataclass(frozen=True)
+class Entry:
+    """A name in a folder; `version` is another one when another file lies under it, or the same with new content."""
+
+    name: str
+    version: tuple[int, int, int]
+
+
+def entries_by_age(folder: Path) -> list[Entry]:
+    """What is in a folder, the oldest first, without unfinished writes."""
     aged = []
     for entry in os.scandir(folder):
         if not is_temporary(entry.name):
             with contextlib.suppress(FileNotFoundError):
-                aged.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
-    return [name for _, name in sorted(aged)]
+                status = entry.stat(follow_symlinks=False)
+                aged.append(
+                    (status.st_mtime_ns, Entry(entry.name, (status.st_ino, status.st_ctime_ns, status.st_size)))
+                )
+    aged.sort(key=lambda one: (one[0], one[1].name))
+    return [entry for _, entry in aged]
+
+
+def names_by_age(folder: Path) -> list[str]:
+    """The names in a folder, the oldest first, without unfinished writes."""
+    return [entry.name for entry in entries_by_age(folder)]
+
+
+def count(folder: Path) -> int:
+    """How many names a folder has, without unfinished writes."""
+    return sum(not is_temporary(entry.name) for entry in os.scandir(folder))
 
 
 def sync_folder(folder: Path) -> None:
@@ -91,6 +124,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_whole(path: Path) -> None:
+    """Removes a file, or a folder with what is in it; no error when it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def free_bytes(folder: Path) -> int:
@@ -117,57 +159,6 @@ def first_bytes(chunks: Iterable[bytes], most_bytes: int) -> bytes:
         if len(content) >= most_bytes:
             break
     return bytes(content[:most_bytes])
-
-
-class Lock:
-    """An flock on a file that is never renamed or replaced; it ends with the process that holds it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = -1
-
-    def try_acquire(self, content: str = "") -> bool:
-        """Takes the lock if it is free and writes `content` into the file. Returns whether it did."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        if content:
-            self.write(content)
-        return True
-
-    def content(self) -> str:
-        """What its holder, or if it is ours the last one, wrote into the file."""
-        return self.path.read_text(errors="replace")
-
-    def write(self, content: str) -> None:
-        """Replaces the file's content in place; only its holder may."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, content.encode(), 0)
-
-    def release(self) -> None:
-        """Gives the lock back."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock on that file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _require_plain(name: str, status: os.stat_result, owner: int, most_bytes: int) -> None:

@@ -6,26 +6,27 @@ that moves meanwhile. Nothing is renamed out of `incoming/`, because watchdog ho
 
 import contextlib
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.adapters import files
+from agent.adapters.files import Entry as Entry
 from agent.adapters.spool_rejections import Rejections
+from agent.adapters.spool_watch import watch as watch
 from agent.domain.request import MOST_REQUEST_BYTES, Record, Status, decode, encode
-from agent.errors import AgentError, BadInput
-from agent.logs import emit
+from agent.errors import AgentError, BadInput, SpoolFull
 
 LIVE_STATES = ("incoming", "waiting", "running")
 ENDS: tuple[Status | str, ...] = ("done", "failed", "refused")
 FOLDERS = (*LIVE_STATES, *ENDS, "rejected", "progress")
 END_OF_STATUS = {"succeeded": "done", "failed": "failed", "refused": "refused"}
+MOST_WAITING = 1000
+GATE_WAIT_S = 5.0
 MOST_RECORD_BYTES = 16 * 1024 * 1024
 SUFFIX = ".json"
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,27 @@ class Spool:
         return self.folder / state / f"{op_id}{SUFFIX}"
 
     def submit(self, record: Record) -> bool:
-        """Puts a request into `incoming/`, durable when it returns. False when one with that id waits there."""
-        return files.publish(self.path("incoming", record.request.op_id), encode(record))
+        """Puts a request into `incoming/`, durable when it returns. False when one with that id waits there.
+
+        Raises SpoolFull when as many wait as may.
+        """
+        path = self.path("incoming", record.request.op_id)
+        return files.publish(path, encode(record), gate=self._room_for(path))
+
+    @contextlib.contextmanager
+    def _room_for(self, path: Path) -> Iterator[None]:
+        """Counting and linking are one step for all who submit at once.
+
+        One of them that was stopped in it must not stop all the others: these then keep their distance from the bound.
+        """
+        with files.folder_lock(path.parent, wait_s=GATE_WAIT_S) as held:
+            waiting = files.count(path.parent)
+            if waiting >= (MOST_WAITING if held else MOST_WAITING * 9 // 10) and not path.exists():
+                raise SpoolFull(
+                    f"{waiting} requests wait in {path.parent}, more than {MOST_WAITING} are not taken",
+                    hint="what asks so often, and what holds the rest up? `etcd-agent ops list`, `etcd-agent status`",
+                )
+            yield
 
     def find(self, op_id: str) -> Found | None:
         """Where an operation is now. Raises BadInput when its record is damaged."""
@@ -90,6 +110,10 @@ class Spool:
     def names(self, state: str) -> list[str]:
         """File names in a state, the oldest first, without unfinished writes."""
         return files.names_by_age(self.folder / state)
+
+    def entries(self, state: str) -> list[Entry]:
+        """The files in a state with their versions, the oldest first, without unfinished writes."""
+        return files.entries_by_age(self.folder / state)
 
     def records(self, *states: str) -> Iterator[Found]:
         """All readable records of the given states; damaged ones are left out."""
@@ -182,35 +206,6 @@ class Spool:
                 with contextlib.suppress(FileNotFoundError):
                     if files.is_temporary(entry.name) and entry.stat(follow_symlinks=False).st_mtime < older_than_s:
                         Path(entry.path).unlink()
-
-
-@contextlib.contextmanager
-def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
-    """Calls `wake` from another thread whenever a file appears in the folder.
-
-    Events only wake; what counts is the scan of the folder. So a node whose inotify instances are used up (as many
-    pods can do) is served by the scan alone. Watchdog is imported here so that `submit` starts fast.
-    """
-    from watchdog.events import FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
-    from watchdog.observers import Observer
-
-    class Waker(FileSystemEventHandler):
-        def on_any_event(self, event: FileSystemEvent) -> None:
-            wake()
-
-    observer = Observer()
-    observer.schedule(Waker(), str(folder), event_filter=[FileCreatedEvent, FileMovedEvent])
-    try:
-        observer.start()
-    except OSError as error:
-        emit(log, logging.WARNING, "spool.unwatched", f"{folder} can not be watched, only scanned: {error}")
-        yield
-        return
-    try:
-        yield
-    finally:
-        observer.stop()
-        observer.join()
 
 
 def lock_at(path: Path) -> files.Lock:

@@ -36,6 +36,16 @@ class Rejections:
             json.dumps({"name": name, "reason": reason, "rejected_at": now}).encode() + b"\n",
         )
 
+    def trim(self, most: int) -> None:
+        """Removes the oldest ones above that number, each with its reason."""
+        kept: dict[str, list[str]] = {}  # a rejection's two names, in the order in which they were rejected
+        for name in files.names_by_age(self._folder):
+            key = name.removesuffix(REASON_SUFFIX)
+            kept[key] = [*(kept.pop(key, [])), name]
+        for key in list(kept)[: max(0, len(kept) - most)]:
+            for name in kept[key]:
+                files.remove_whole(self._folder / name)
+
     def all(self) -> list[dict[str, str]]:
         """What was rejected, the oldest first: `name`, `reason`, `rejected_at`."""
         told = []

@@ -92,7 +92,7 @@ def test_each_outside_door_has_one_importer() -> None:
 
     assert importers("subprocess") == ["process.py"]
     assert importers("boto3") == ["aws.py"]
-    assert importers("watchdog") == ["spool.py"]
+    assert importers("watchdog") == ["spool_watch.py"]
 
 
 def test_what_can_be_detected_is_asked_of_the_node_and_not_of_the_bare_configuration() -> None:
