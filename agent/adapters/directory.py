@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +14,8 @@ from agent.errors import BadInput, KeyTaken, NoSpace, SnapshotInvalid, SnapshotN
 from agent.ports import MOST_SMALL_BYTES, StoredObject, UploadJournal
 
 CHUNK_BYTES = 1024 * 1024
+UNFINISHED = f"{files.TEMPORARY_PREFIX}*.{'[0-9a-f]' * 8}{files.TEMPORARY_SUFFIX}"
+UNFINISHED_FOR_S = 3600.0  # a small file is written within seconds; other nodes may write here too
 
 
 class DirectoryStore:
@@ -52,6 +55,7 @@ class DirectoryStore:
         target = self._path(key)
         try:
             _make_folders(target.parent)
+            self._remove_unfinished(time.time() - UNFINISHED_FOR_S)
             return files.publish(target, content) or self._beginning(key, len(content) + 1) == content
         except OSError as error:
             raise explained(error, self._folder) from error
@@ -104,6 +108,13 @@ class DirectoryStore:
             target.unlink(missing_ok=True)
         except OSError as error:
             raise explained(error, self._folder) from error
+
+    def _remove_unfinished(self, older_than_s: float) -> None:
+        """The small files that killed writers left, in whatever folder; unfinished data are in their journals."""
+        for path in self._folder.rglob(UNFINISHED):
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_mtime < older_than_s:
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

@@ -35,6 +35,8 @@ class Journal:
 
 def remove_files(work_root: Path, own: Path) -> None:
     """Frees the disk of what killed attempts wrote; their journals stay for `abandon_uploads`."""
+    for unfinished in work_root.glob(".*.tmp"):  # of what a node remembers beside the attempts' folders
+        unfinished.unlink(missing_ok=True)
     for folder in _attempt_folders(work_root):
         if folder != own:
             _remove_all_but_journal(folder)

@@ -1,6 +1,7 @@
 """One suite for every store: whole or not at all, never overwritten, and a listing is complete or an error."""
 
 import hashlib
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters.directory import DirectoryStore
 from agent.domain import request as requests
 from agent.domain import snapshot
 from agent.domain.snapshot import RetentionClass
@@ -243,3 +245,19 @@ def test_a_file_in_the_place_of_a_directory_store_is_told_as_the_stores_trouble(
     place.touch()
     with pytest.raises(StoreError, match="Not a directory"):
         DirectoryTarget(place).store.put(KEY, iter([b"content"]), metadata=METADATA, journal=journal)
+
+
+def test_in_a_directory_old_small_files_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "hourly/manifest/prod"
+    folder.mkdir(parents=True)
+    old = [folder / ".20260131T120000Z-0123.json.89abcdef.tmp", tmp_path / ".20260131T120000Z-01234567.01abcdef.tmp"]
+    kept = [folder / ".20260131T120000Z-01234567-89abcdef.db.zst.tmp", folder / "20260131T120000Z-01234567.json"]
+    young = folder / ".20260131T130000Z-01234567.json.89abcdef.tmp"
+    for path in (*old, *kept, young):
+        path.write_bytes(b"half")
+    for path in (*old, *kept):
+        os.utime(path, (0, 0))
+    store = DirectoryStore(tmp_path)
+    assert store.put_if_absent("monthly/manifest/prod/other.json", b"{}", metadata=METADATA)
+    assert sorted(path for path in folder.iterdir()) == sorted([*kept, young])
+    assert not old[1].exists()

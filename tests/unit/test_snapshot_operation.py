@@ -421,6 +421,13 @@ def test_what_a_killed_attempt_left_is_removed_before_the_next_one_stores(node: 
     assert not list(node.work.iterdir())
 
 
+def test_what_was_half_written_beside_the_attempts_is_removed(node: Node) -> None:
+    (node.work / ".store-0123456789abcdef.json.01234567.tmp").write_bytes(b"half")
+    (node.work / "store-0123456789abcdef.json").write_bytes(b"{}")
+    node.run()
+    assert [path.name for path in node.work.iterdir()] == ["store-0123456789abcdef.json"]
+
+
 def test_an_upload_that_can_not_be_aborted_now_is_kept_in_mind(node: Node) -> None:
     leftovers.Journal(node.job(attempt=1).folder).begin("hourly/data/prod/old.db.zst", "upload-1")
     node.store.failures.once("abandon", AwsUnavailable("away"))
