@@ -1,14 +1,19 @@
-"""Which snapshots may go: a pure plan with a reason for each. Deleting is somebody else's step.
+"""A snapshot's retention class, and which snapshots may go: a pure plan with a reason for each.
 
-A snapshot's class was fixed when it was stored. Within a class the newest sound ones stay by count, and every one
-stays until the class's minimum age, so neither a burst of snapshots nor a clock that jumps can empty a store.
+A snapshot's class is fixed when it is stored, so that a store's age rules can go by prefix. Within a class the newest
+sound ones stay by count, and every one stays until the class's least age, so neither a burst of snapshots nor a clock
+that jumps can empty a store.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agent.domain.snapshot import RetentionClass
+from agent.domain.request import parse_moment
+from agent.domain.snapshot import Backup, RetentionClass
+
+MONTHLY_AGE = timedelta(days=31)
+SLOT_CLASSES: tuple[RetentionClass, ...] = ("monthly", "weekly", "daily")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,30 @@ class Verdict:
     held: Held
     keep: bool
     reason: str
+
+
+def choose_class(backups: Iterable[Backup], requested_at: str) -> RetentionClass:
+    """The class of the longest calendar slot that has no good snapshot yet.
+
+    `monthly`, which has no expiry rule, when no good monthly is younger than 31 days; `weekly` when the ISO week has
+    neither; `daily` when the day (UTC) has none of these; else `hourly`. `backups` needs to hold what is good around
+    that time; others do not matter.
+    """
+    now = parse_moment(requested_at)
+    slots = [
+        (backup.manifest.retention_class, moment)
+        for backup in backups
+        if backup.is_good
+        # One from a time to come would be young for ever, and no other would be kept for good.
+        and abs(now - (moment := parse_moment(backup.manifest.requested_at))) < MONTHLY_AGE
+    ]
+    if not any(kind == "monthly" for kind, _ in slots):
+        return "monthly"
+    if not any(kind in ("monthly", "weekly") and _week(moment) == _week(now) for kind, moment in slots):
+        return "weekly"
+    if not any(kind in SLOT_CLASSES and moment.date() == now.date() for kind, moment in slots):
+        return "daily"
+    return "hourly"
 
 
 def plan(
@@ -88,6 +117,11 @@ def _why_gone(row: Held, rule: ClassRule) -> str:
     if not row.is_sound:
         return f"it is not sound, and older than {_days(rule.least_age)}"
     return f"{rule.count} newer {row.retention_class} ones stay, and it is older than {_days(rule.least_age)}"
+
+
+def _week(moment: datetime) -> tuple[int, int]:
+    year, week, _ = moment.isocalendar()
+    return year, week
 
 
 def _days(age: timedelta) -> str:

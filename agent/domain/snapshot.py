@@ -5,9 +5,9 @@ The manifest is the commit mark: a data object without one is not a backup and i
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
 import msgspec
@@ -17,7 +17,6 @@ from agent.errors import BadInput, SnapshotInvalid
 
 RetentionClass = Literal["hourly", "daily", "weekly", "monthly", "emergency"]
 RETENTION_CLASSES: tuple[RetentionClass, ...] = ("hourly", "daily", "weekly", "monthly", "emergency")
-MONTHLY_AGE = timedelta(days=31)
 COMPRESSION_SUFFIX = ".db.zst"
 OLDER_VERSIONS = "compare it with its older versions"
 
@@ -174,6 +173,11 @@ def id_of_manifest_key(key: str) -> str | None:
     return match[1] if match else None
 
 
+def moment_of_id(identifier: str) -> datetime:
+    """The time of the request, as the id has it."""
+    return datetime.strptime(identifier[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
 def id_of_verification_key(key: str) -> str | None:
     """The snapshot's id, if the key is a verification record's."""
     match = _VERIFICATION_NAME.fullmatch(key.rpartition("/")[2])
@@ -205,22 +209,6 @@ def decode_manifest(content: bytes, key: str) -> Manifest:
 def decode_verification(content: bytes, key: str) -> Verification:
     """Reads a verification record. Raises SnapshotInvalid when it is damaged."""
     return _decode(content, key, Verification)
-
-
-def choose_class(backups: Sequence[Backup], requested_at: str, *, emergency: bool) -> RetentionClass:
-    """`monthly`, which has no expiry rule, whenever no verified monthly is younger than 31 days; else `hourly`."""
-    if emergency:
-        return "emergency"
-    now = parse_moment(requested_at)
-    young = (
-        backup
-        for backup in backups
-        if backup.manifest.retention_class == "monthly"
-        and backup.is_good
-        # One from a time to come would be young for ever, and no other would be kept for good.
-        and abs(now - parse_moment(backup.manifest.requested_at)) < MONTHLY_AGE
-    )
-    return "hourly" if any(young) else "monthly"
 
 
 def newest_first(backups: Iterable[Backup]) -> list[Backup]:

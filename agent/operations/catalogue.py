@@ -2,7 +2,7 @@
 
 import contextvars
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.domain import snapshot
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 def backups(
     store: Store, cluster: str, classes: Iterable[RetentionClass] = snapshot.RETENTION_CLASSES,
-    *, damaged: list[SnapshotInvalid] | None = None,
+    *, wanted: Callable[[str], bool] = lambda identifier: True, damaged: list[SnapshotInvalid] | None = None,
 ) -> list[Backup]:  # fmt: skip
-    """Every backup of a cluster, the newest first, read some at a time. Raises the store's errors.
+    """Every backup of a cluster whose id is wanted, the newest first, read some at a time. Raises the store's errors.
 
     A manifest that can not be read raises SnapshotInvalid, or is logged and added to `damaged` where that is given:
     what goes on without it must not be stopped by it, since a node can not remove it.
     """
     return snapshot.newest_first(
-        backup for retention_class in classes for backup in _of_class(store, cluster, retention_class, damaged)
+        backup for retention_class in classes for backup in _of_class(store, cluster, retention_class, wanted, damaged)
     )
 
 
@@ -65,8 +65,9 @@ def resolve(store: Store, cluster: str, wanted: str) -> Backup:
 
 
 def _of_class(
-    store: Store, cluster: str, retention_class: RetentionClass, damaged: list[SnapshotInvalid] | None
-) -> Iterator[Backup]:
+    store: Store, cluster: str, retention_class: RetentionClass, wanted: Callable[[str], bool],
+    damaged: list[SnapshotInvalid] | None,
+) -> Iterator[Backup]:  # fmt: skip
     keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
     with ThreadPoolExecutor(MOST_READS_AT_ONCE) as pool:
         pending = [
@@ -75,7 +76,7 @@ def _of_class(
                 contextvars.copy_context().run,
                 _load_unless_damaged, store, cluster, retention_class, identifier, keys, damaged,
             )
-            for identifier in _ids(keys)
+            for identifier in filter(wanted, _ids(keys))
         ]  # fmt: skip
         try:
             yield from filter(None, (read.result() for read in pending))

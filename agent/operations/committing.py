@@ -6,9 +6,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from agent.domain import snapshot
+from agent.domain import retention, snapshot
+from agent.domain.request import parse_moment
 from agent.domain.snapshot import Manifest, RetentionClass
-from agent.errors import AgentError, KeyTaken
+from agent.errors import AgentError, KeyTaken, SnapshotInvalid
 from agent.logs import emit
 from agent.operations import catalogue, compression, leftovers
 from agent.operations.steps import Job, Steps
@@ -27,8 +28,18 @@ def place(job: Job, store: Store, *, emergency: bool) -> tuple[Manifest | None, 
         return existing.manifest, existing.manifest.retention_class
     if emergency:
         return None, "emergency"
-    monthlies = catalogue.backups(store, job.cluster, ["monthly"], damaged=[])
-    return None, _agreed(job, store, snapshot.choose_class(monthlies, job.request.requested_at, emergency=False))
+    return None, _agreed(job, store, wanted_class(job, store, damaged=[]))
+
+
+def wanted_class(job: Job, store: Store, *, damaged: list[SnapshotInvalid]) -> RetentionClass:
+    """The class by the calendar, if this node alone had to say."""
+    now = parse_moment(job.request.requested_at)
+
+    def is_near(identifier: str) -> bool:
+        return abs(snapshot.moment_of_id(identifier) - now) < retention.MONTHLY_AGE
+
+    near = catalogue.backups(store, job.cluster, retention.SLOT_CLASSES, wanted=is_near, damaged=damaged)
+    return retention.choose_class(near, job.request.requested_at)
 
 
 def _agreed(job: Job, store: Store, wanted: RetentionClass) -> RetentionClass:

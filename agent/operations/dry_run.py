@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from agent.domain import cluster, snapshot
+from agent.domain import cluster
 from agent.errors import NoSpace, SnapshotInvalid
-from agent.operations import catalogue
+from agent.operations import catalogue, committing
 from agent.operations import source as sources
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job
@@ -19,7 +19,6 @@ def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
     source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
     tool = ports.tool.describe()
     damaged: list[SnapshotInvalid] = []
-    monthlies = [] if emergency else catalogue.backups(ports.store, job.cluster, ["monthly"], damaged=damaged)
     status = source.status
     return {
         "steps": list(SNAPSHOT_STEPS),
@@ -31,7 +30,7 @@ def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
         "freshness": source.note,
         "free_bytes": ports.free_bytes(job.folder),
         "needed_bytes": cluster.needed_disk_bytes(status.db_size_bytes),
-        "retention_class": snapshot.choose_class(monthlies, job.request.requested_at, emergency=emergency),
+        "retention_class": "emergency" if emergency else committing.wanted_class(job, ports.store, damaged=damaged),
         "store": ports.store.describe(),
         "tool": tool,
     }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import snapshot
+from agent.domain import retention, snapshot
 from agent.domain.snapshot import Backup, Check, Level, Manifest, Outcome, RetentionClass, StoredData, Verification
 from agent.errors import SnapshotInvalid
 
@@ -119,7 +119,7 @@ def test_a_cut_or_garbled_manifest_is_read_or_damaged(cut: int, garbled: bytes) 
             found = snapshot.decode_manifest(content, key)
         except SnapshotInvalid:
             continue
-        snapshot.choose_class([Backup(found)], REQUESTED_AT, emergency=False)
+        retention.choose_class([Backup(found)], REQUESTED_AT)
 
 
 @pytest.mark.parametrize("field", ["requested_at", "started_at", "finished_at"])
@@ -169,27 +169,6 @@ def test_a_check_that_was_not_made_is_not_passed(missing: Level) -> None:
 def test_what_was_found_damaged_later_is_good_no_more() -> None:
     assert backup(later=[verification("passed")]).is_good
     assert not backup(later=[verification("passed"), verification("failed")]).is_good
-
-
-@pytest.mark.parametrize(
-    "monthlies, wanted",
-    [
-        ([], "monthly"),
-        ([backup("2025-12-31T12:00:01Z")], "hourly"),
-        ([backup("2025-12-31T12:00:00Z")], "monthly"),
-        ([backup("2026-01-31T11:00:00Z", outcomes=GOOD | {"structure": "failed"})], "monthly"),
-        ([backup("2026-01-31T11:00:00Z", later=[verification("failed")])], "monthly"),
-        ([backup("2026-01-31T11:00:00Z", "hourly")], "monthly"),
-        ([backup("2024-01-31T11:00:00Z"), backup("2026-01-31T11:00:00Z")], "hourly"),
-        ([backup("2026-01-31T13:00:00Z")], "hourly"),
-        ([backup("9999-12-31T23:59:59Z")], "monthly"),
-    ],
-)
-def test_monthly_is_used_whenever_no_good_monthly_is_younger_than_31_days(
-    monthlies: Sequence[Backup], wanted: str
-) -> None:
-    assert snapshot.choose_class(monthlies, REQUESTED_AT, emergency=False) == wanted
-    assert snapshot.choose_class(monthlies, REQUESTED_AT, emergency=True) == "emergency"
 
 
 @given(st.permutations(["2026-01-31T12:00:00Z", "2026-01-31T13:00:00Z", "2025-01-31T12:00:00Z"]))

@@ -311,14 +311,16 @@ def test_keys_that_can_not_be_counted_cost_only_their_number(node: Node) -> None
     assert [manifest.live_keys for manifest in node.manifests()] == [None]
 
 
-def test_the_first_is_monthly_and_the_next_hourly_until_a_month_is_over(node: Node) -> None:
+def test_the_first_is_monthly_and_the_next_fill_the_calendar(node: Node) -> None:
     def class_of(op_id: str, requested_at: str) -> str:
         return str(node.run(op_id=op_id, requested_at=requested_at)["retention_class"])
 
     assert class_of("snapshot-1", "2026-01-01T00:00:00Z") == "monthly"
-    assert class_of("snapshot-2", "2026-01-31T23:59:59Z") == "hourly"
-    assert class_of("snapshot-3", "2026-02-01T00:00:00Z") == "monthly"
-    assert class_of("snapshot-4", "2026-02-01T01:00:00Z") == "hourly"
+    assert class_of("snapshot-2", "2026-01-01T23:59:59Z") == "hourly"
+    assert class_of("snapshot-3", "2026-01-02T00:00:00Z") == "daily"
+    assert class_of("snapshot-4", "2026-01-31T23:59:59Z") == "weekly"
+    assert class_of("snapshot-5", "2026-02-01T00:00:00Z") == "monthly"
+    assert class_of("snapshot-6", "2026-02-01T01:00:00Z") == "hourly"
 
 
 def test_a_damaged_manifest_does_not_stop_the_snapshots_that_follow(node: Node) -> None:

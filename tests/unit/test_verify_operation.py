@@ -188,7 +188,7 @@ def test_another_revision_than_the_manifest_says_is_damage(node: Node) -> None:
 def test_of_all_every_one_is_verified_although_some_are_damaged(node: Node) -> None:
     first, second, third = (node.take(number) for number in (1, 2, 3))
     node.replace_data(second, b"")
-    node.store.objects[snapshots.manifest_key("hourly", "prod", third.snapshot_id)] = b"{"
+    node.store.objects[snapshots.manifest_key(third.retention_class, "prod", third.snapshot_id)] = b"{"
     with pytest.raises(SnapshotInvalid, match="2 of 3 snapshots are damaged") as caught:
         node.verify("all")
     assert second.snapshot_id in caught.value.message
