@@ -35,6 +35,7 @@ _SETTINGS = {
     # A number, never $LATEST: who may write a new version must not thereby change what the function runs.
     "SSM_DOCUMENT_VERSION": (re.compile(r"[1-9][0-9]{0,8}"), "a version number"),
 }
+_INSTANCE_ID = re.compile(r"m?i-[0-9a-f]{8,17}")
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +75,7 @@ class AwsRefused(DispatchFailed):
 
 
 class AwsUnavailable(DispatchFailed):
-    """AWS did not answer, or is overloaded."""
+    """AWS did not answer, is overloaded, or answered something else than it says it does."""
 
     code = "aws_unavailable"
 
@@ -153,8 +154,8 @@ def _lifecycle_states(groups: tuple[str, ...]) -> dict[str, str]:
     with _translated("DescribeAutoScalingGroups"):
         for page in _pages(client("autoscaling").describe_auto_scaling_groups, AutoScalingGroupNames=list(groups)):
             for group in page["AutoScalingGroups"]:
-                found.add(group["AutoScalingGroupName"])
-                states |= {instance["InstanceId"]: instance["LifecycleState"] for instance in group["Instances"]}
+                found.add(str(group["AutoScalingGroupName"]))
+                states |= {_id_in(instance): str(instance["LifecycleState"]) for instance in group["Instances"]}
     for missing in sorted(set(groups) - found):
         # The nodes of the others can still be asked: a backup is worth more than a clean configuration.
         emit(log, logging.WARNING, "group.missing", f"there is no Auto Scaling group {missing}", group=missing)
@@ -167,8 +168,16 @@ def _ping_states(instance_ids: list[str]) -> dict[str, str]:
         for start in range(0, len(instance_ids), MOST_FILTER_VALUES):
             wanted = {"Key": "InstanceIds", "Values": instance_ids[start : start + MOST_FILTER_VALUES]}
             for page in _pages(client("ssm").describe_instance_information, Filters=[wanted]):
-                states |= {known["InstanceId"]: known["PingStatus"] for known in page["InstanceInformationList"]}
+                states |= {_id_in(known): str(known["PingStatus"]) for known in page["InstanceInformationList"]}
     return states
+
+
+def _id_in(instance: Mapping[str, Any]) -> str:
+    """Raises ValueError for what is the id of no instance: it would come into messages and the command."""
+    instance_id = instance["InstanceId"]
+    if not _INSTANCE_ID.fullmatch(instance_id):
+        raise ValueError(f"{trace.printable_excerpt(instance_id)!r} is no instance id")
+    return str(instance_id)
 
 
 def _pages(call: Callable[..., Mapping[str, Any]], **arguments: object) -> Iterator[Mapping[str, Any]]:
@@ -179,6 +188,8 @@ def _pages(call: Callable[..., Mapping[str, Any]], **arguments: object) -> Itera
         yield page
         if not page.get("NextToken"):
             return
+        if page["NextToken"] == token.get("NextToken"):
+            raise ValueError("it names the same next page twice")
         token = {"NextToken": page["NextToken"]}
 
 
@@ -202,7 +213,7 @@ def _send(settings: Settings, asked: Mapping[str, str], requested_at: str, insta
             Comment=f"etcd-agent {asked['operation']} trace={asked['trace_id']}",
             TimeoutSeconds=DELIVERY_TIMEOUT_S,
         )
-    command_id = str(answer["Command"]["CommandId"])
+        command_id = str(answer["Command"]["CommandId"])
     emit(log, logging.INFO, "command.sent", f"SSM has the command for {instance_id}", instance_id=instance_id,
          ssm_command_id=command_id, document=settings.document,
          document_version=settings.document_version)  # fmt: skip
@@ -243,8 +254,13 @@ def _translated(call: str) -> Iterator[None]:
         yield
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if "Throttl" in str(error.response.get("Error", {}).get("Code")) or status >= 500:
+        if "Throttl" in str(error.response.get("Error", {}).get("Code")) or str(status).startswith("5"):
             raise AwsUnavailable(f"{call}: {error}", hint="the service is overloaded; Lambda tries again") from None
         raise AwsRefused(f"{call}: {error}", hint="check the function's role and variables") from None
     except BotoCoreError as error:
         raise AwsUnavailable(f"{call}: {error}", hint="can the function reach the service?") from None
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"an answer that can not be read: {type(error).__name__}: {error}"
+        raise AwsUnavailable(
+            f"{call}: {what}", hint="does a proxy or an endpoint of your own answer for AWS?"
+        ) from None

@@ -167,14 +167,21 @@ def test_a_command_that_the_sdk_repeats_is_the_same_one(zip_path: Path, stub: St
     assert first["Parameters"]["opId"] == [ran.answers[0]["op_id"]]
 
 
-def test_a_defect_is_told_under_the_trace_and_passes_through(zip_path: Path, stub: Stub) -> None:
+def test_an_answer_of_another_shape_is_told_under_the_trace(zip_path: Path, stub: Stub) -> None:
     stub.refusals["SendCommand"] = [(200, "no command in here")]
     ran = run(zip_path, stub.url, schedule_event(1), schedule_event(1))
     failed = ran.lines(0)[-1]
-    assert ran.ends[0] == {"raised": "KeyError", "text": "'Command'"}
-    assert (failed["event"], failed["error_code"]) == ("lambda.failed", "internal_error")
-    assert failed["error_message"] == "KeyError: 'Command'"
+    assert ran.ends[0]["raised"] == "AwsUnavailable"
+    assert (failed["event"], failed["error_code"]) == ("lambda.failed", "aws_unavailable")
+    assert failed["error_message"].endswith("an answer that can not be read: KeyError: 'Command'")
     assert failed["trace_id"] == ran.ends[1]["answer"]["trace_id"]
+
+
+def test_an_id_of_no_instance_is_asked_for_nothing(zip_path: Path, stub: Stub) -> None:
+    stub.groups = {"prod-control-plane": {"i-1; reboot": ("InService", "Online")}}
+    ran = run(zip_path, stub.url, schedule_event())
+    assert "'i-1; reboot' is no instance id" in ran.ends[0]["text"]
+    assert stub.actions() == ["DescribeAutoScalingGroups"]
 
 
 def test_nobody_answers(zip_path: Path) -> None:
