@@ -24,6 +24,7 @@ INHERITED_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR")
 NOT_A_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR})
 TICK_S = 0.2
 GROUP_END_S = 10.0
+MOST_PID_DIGITS = 7  # of the kernel's largest, 4194304; int() itself raises for thousands of them
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def attempt_identity() -> str:
 def end_attempt(identity: str, op_id: str) -> None:
     """Kills what is left of the attempt that wrote `identity`; returns when it is gone."""
     group, _, boot = identity.partition(" ")
-    if group.isascii() and group.isdigit() and boot == boot_id():
+    if group.isascii() and group.isdigit() and len(group) <= MOST_PID_DIGITS and boot == boot_id():
         kill_group(int(group), op_id)
 
 

@@ -13,6 +13,7 @@ from agent.errors import BadInput
 SCHEMA = 1
 MOST_REQUEST_BYTES = 64 * 1024
 MOST_ATTEMPTS = 3
+MOST_OUTPUT_DEPTH = 32
 MOST_AHEAD = timedelta(days=1)
 
 OpId = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{8,64}\Z")]
@@ -140,6 +141,9 @@ def decode(content: bytes) -> Record:
         record = msgspec.json.decode(content, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the request file is not valid: {error}", hint="use `etcd-agent submit`") from None
+    # What was just shallow enough to be read may be too deep to be written by the next one, who must not fail by it.
+    if any(_is_deeper(result.output, MOST_OUTPUT_DEPTH) for result in record.results):
+        raise BadInput(f"the request file has an output that is nested more than {MOST_OUTPUT_DEPTH} deep")
     check(record.request)
     return record
 
@@ -204,6 +208,11 @@ def _check_value(kind: OperationKind, name: str, value: str) -> None:
             f"{kind.name}: parameter {name!r} has a value that is not allowed",
             hint=f"allowed: {kind.params[name]}",
         )
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deeper(one, most - 1) for one in inner)
 
 
 def slot_is_free(slot: Slot, busy: Container[str]) -> bool:

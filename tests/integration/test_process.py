@@ -200,7 +200,7 @@ def test_an_attempt_of_another_boot_or_of_nobody_is_never_killed(tmp_path: Path,
     other_boot = "00000000-0000-0000-0000-000000000000"
     for identity in (
         f"{worker.pid} {other_boot}", f"{worker.pid}", f"{worker.pid}\n{boot}", f"{worker.pid + 1} {boot}",
-        "", "x y", f"-1 {boot}", f"0 {boot}", f"\u00b2 {boot}",
+        "", "x y", f"-1 {boot}", f"0 {boot}", f"\u00b2 {boot}", f"{'9' * 5000} {boot}",
     ):  # fmt: skip
         process.end_attempt(identity, OP_ID)
     assert all(map(is_alive, [worker.pid, *family]))

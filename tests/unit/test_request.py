@@ -147,6 +147,20 @@ def test_what_is_not_of_the_schema_is_bad_input_by_file_and_by_command(changes: 
         requests.make(**fields(**changes))
 
 
+@pytest.mark.parametrize("depth", [10, 40, *range(900, 1000, 5)])
+def test_a_file_is_only_read_if_it_can_be_written_again_from_any_depth_of_calls(depth: int) -> None:
+    nested = '{"a":' * depth + "1" + "}" * depth
+    whole = requests.encode(Record(requests.make(**fields()), 1, results=(result(),)))
+    content = whole.replace(b'"output":{"revision":9007199254740993}', f'"output":{{"a":{nested}}}'.encode())
+    assert content != whole
+    if depth > 10:
+        with pytest.raises(BadInput, match=r"deep|recursion"):
+            requests.decode(content)
+    else:
+        read = requests.decode(content)
+        assert requests.decode(requests.encode(read)) == read
+
+
 @pytest.mark.parametrize("identifier", ["latest", "all", "20260131T120000Z-01234567"])
 def test_verify_takes_an_id_or_a_word(identifier: str) -> None:
     assert requests.make(**fields(operation="verify", params={"id": identifier})).params == {"id": identifier}
