@@ -6,7 +6,7 @@ Behaviour by version (3.4 to 3.7) as measured.
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,21 +20,24 @@ DIAL_TIMEOUT_S = 2
 GRACE_S = 5.0
 READ_PROBE_KEY = "/etcd-agent/v1/policy"
 
+Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # ids, terms and indexes have 64 bits, which is no bound msgspec knows
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
 
 class _Header(msgspec.Struct):
-    cluster_id: int = 0
-    member_id: int = 0
-    revision: int = 0
-    raft_term: int = 0
+    cluster_id: Unsigned = 0
+    member_id: Unsigned = 0
+    revision: Count = 0
+    raft_term: Unsigned = 0
 
 
 class _Status(msgspec.Struct):
     header: _Header
     version: str = ""
-    dbSize: int = 0  # noqa: N815 - etcdctl's own spelling
-    leader: int = 0
-    raftTerm: int = 0  # noqa: N815
-    raftAppliedIndex: int = 0  # noqa: N815
+    dbSize: Count = 0  # noqa: N815 - etcdctl's own spelling
+    leader: Unsigned = 0
+    raftTerm: Unsigned = 0  # noqa: N815
+    raftAppliedIndex: Unsigned = 0  # noqa: N815
     errors: list[str] = []
     isLearner: bool = False  # noqa: N815
 
@@ -45,7 +48,7 @@ class _EndpointStatus(msgspec.Struct):
 
 
 class _Member(msgspec.Struct):
-    ID: int
+    ID: Unsigned
     name: str = ""
     peerURLs: tuple[str, ...] = ()  # noqa: N815
     clientURLs: tuple[str, ...] = ()  # noqa: N815
@@ -57,7 +60,7 @@ class _Members(msgspec.Struct):
 
 
 class _Alarm(msgspec.Struct):
-    memberID: int = 0  # noqa: N815
+    memberID: Unsigned = 0  # noqa: N815
     alarm: int = 0
 
 
@@ -67,7 +70,7 @@ class _Alarms(msgspec.Struct):
 
 class _Range(msgspec.Struct):
     header: _Header
-    count: int = 0
+    count: Count = 0
 
 
 class Etcdctl:

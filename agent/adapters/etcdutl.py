@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -13,13 +14,14 @@ STATUS_TIMEOUT_S = 600.0
 VERSION_TIMEOUT_S = 10.0
 OUT_OF_MEMORY = ("runtime: out of memory", "cannot allocate memory")
 STDERR_TAIL_CHARACTERS = 1500
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Status(msgspec.Struct):
-    hash: int
-    revision: int
-    totalKey: int  # noqa: N815 - the tool's own spelling
-    totalSize: int  # noqa: N815
+    hash: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    revision: Count
+    totalKey: Count  # noqa: N815 - the tool's own spelling
+    totalSize: Count  # noqa: N815
 
 
 class SnapshotStatus:

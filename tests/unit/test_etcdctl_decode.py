@@ -190,6 +190,18 @@ def test_a_full_disk_on_this_node_is_told_as_such() -> None:
     assert isinstance(error, NoSpace)
 
 
+@pytest.mark.parametrize("number", [-1, -(2**63), 2**63, 10**310])
+def test_a_size_that_etcd_can_not_have_is_no_answer(number: int) -> None:
+    status = [{"Endpoint": "e", "Status": {"header": {}, "dbSize": number}}]
+    with pytest.raises(EtcdAnswerInvalid):
+        etcdctl.decode(json.dumps(status), list[etcdctl._EndpointStatus], "endpoint status")
+    with pytest.raises(EtcdAnswerInvalid):
+        etcdctl.decode(json.dumps({"header": {"revision": number}}), etcdctl._Range, "get")
+    found = {"hash": 1, "revision": 1, "totalKey": 1, "totalSize": number}
+    with pytest.raises(EtcdAnswerInvalid):
+        etcdutl.read_status("etcdutl", Completed((), 0, json.dumps(found), ""))
+
+
 @given(stderr=st.text(), returncode=st.integers(-20, 255), what=st.sampled_from(["member remove", "get x", ""]))
 def test_any_stderr_is_classed(stderr: str, returncode: int, what: str) -> None:
     assert isinstance(classify(what, "e", returncode, stderr), EtcdError | BadInput | NoSpace)
