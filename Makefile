@@ -3,10 +3,11 @@ MAKEFLAGS += --no-print-directory
 PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
+CASES ?= 100000
 # pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
 PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: check clean demo demo-bare etcd fix help lambdas sandbox test tools venv
+.PHONY: check clean demo demo-bare etcd fix fuzz help lambdas sandbox test tools venv
 
 check: venv ## Lint, format, types, layers, systemd units
 	$(PYTHON_OF_VENV) -m ruff check
@@ -29,6 +30,9 @@ etcd: ## Fetch the etcd versions that Debian has into the cache, without install
 fix: venv ## Format, and mend what the linter can
 	$(PYTHON_OF_VENV) -m ruff check --fix
 	$(PYTHON_OF_VENV) -m ruff format
+
+fuzz: venv ## Near-valid input of every kind, CASES=100000; ARGS="--seed 1 --target requests"
+	@$(PYTHON_OF_VENV) -m tests.fuzz --cases $(CASES) $(ARGS)
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
