@@ -1,7 +1,6 @@
 """The one wiring place: builds the parts out of the configuration. Imports what is heavy only where it is needed."""
 
 import contextlib
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -221,12 +220,12 @@ def make_daemon(node: Node) -> "Daemon":
 
 
 def fingerprints(node: Node) -> dict[str, str]:
-    """SHA-256 of what a restored cluster also needs and we never store: so far etcd's CA certificate."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError, ConfigError):  # what is wrong with the configuration is the operation's result
-        if node.etcd.ca_cert:
-            found["etcd_ca"] = hashlib.sha256(Path(node.etcd.ca_cert).read_bytes()).hexdigest()
-    return found
+    """SHA-256 of what a restored cluster also needs and we never store."""
+    from agent.platforms import fingerprints
+
+    with contextlib.suppress(ConfigError):  # what is wrong with the configuration is the operation's result
+        return fingerprints.of(node.resolved, node.paths.root)
+    return {}
 
 
 def _worker_environment() -> dict[str, str]:

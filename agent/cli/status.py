@@ -10,7 +10,7 @@ import click
 from agent import bootstrap
 from agent.adapters.spool import SUFFIX
 from agent.bootstrap import Node
-from agent.cli import operation_views, status_view, tables
+from agent.cli import operation_views, platform_part, status_view, tables
 from agent.cli.reading import SUDO, is_permission, reading
 from agent.domain.cluster import EndpointStatus, hex_id
 from agent.domain.cluster_health import Answer, ClusterView, Problem, cluster_problems, own_problems
@@ -20,6 +20,7 @@ from agent.errors import (
     EXIT_OK,
     AgentError,
     BadInput,
+    CommandMissing,
     EtcdOutcomeUnknown,
     EtcdUnavailable,
     SnapshotInvalid,
@@ -48,6 +49,7 @@ def status(flags: tuple[str, ...], as_json: bool) -> int:
             "cluster": node.config.cluster,
             "at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
             "parts": {
+                "platform": platform_part.describe(node, problems),
                 "daemon": _looked("daemon", problems, lambda: _daemon(node, problems)),
                 **_etcd(node, problems),
                 "snapshot": _looked("snapshot", problems, lambda: _snapshot(node, problems, now)),
@@ -90,13 +92,21 @@ def _pid(lock: Path) -> int | None:
 
 
 def _etcd(node: Node, problems: list[Problem]) -> dict[str, Any]:
-    own = _looked("member", problems, lambda: bootstrap.make_etcd(node).status())
+    own = _looked("member", problems, lambda: _own(node))
     if own is None:
+        problems += platform_part.when_etcd_is_silent(node)
         return {"member": None, "cluster": None}
     problems += own_problems(own)
     view = _looked("cluster", problems, lambda: _view(node, own))
     problems += cluster_problems(view) if view is not None else []
     return {"member": _member(own), "cluster": None if view is None else _cluster(view)}
+
+
+def _own(node: Node) -> EndpointStatus:
+    try:
+        return bootstrap.make_etcd(node).status()
+    except CommandMissing as error:
+        raise platform_part.with_tools(node, error) from None
 
 
 def _view(node: Node, own: EndpointStatus) -> ClusterView:

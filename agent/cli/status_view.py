@@ -1,9 +1,9 @@
-"""How `status` looks to people: a line for each part, the members, then every problem with what to check next."""
+"""How `status` looks to people: the platform, a line for each part, the members, every problem and what to check."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.cli import tables
+from agent.cli import platform_part, tables
 from agent.cli.operation_views import progress_text
 
 if TYPE_CHECKING:
@@ -16,10 +16,13 @@ def print_screen(document: Mapping[str, Any]) -> None:
     bad = {problem["part"] for problem in document["problems"]}
     screen = tables.console()
     screen.print(tables.plain(f"node {document['node']}, cluster {document['cluster']}, {document['at']}\n", "bold"))
+    screen.print(platform_part.block(parts["platform"]))
+    screen.print()
     view = tables.table("PART", "STATE", "WHAT")
     for name, describe in DESCRIPTIONS.items():
         made = parts[name]
-        state = tables.coloured("problem" if name in bad else "unknown" if made is None else "ok")
+        unknown = made is None or made.get("name", "") is None
+        state = tables.coloured("problem" if name in bad else "unknown" if unknown else "ok")
         view.add_row(name, state, tables.plain("" if made is None else describe(made)))
     screen.print(view)
     if parts["cluster"] is not None:
@@ -95,6 +98,7 @@ def _operations(part: Mapping[str, Any]) -> str:
 
 
 DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "platform": platform_part.line,
     "daemon": _daemon,
     "member": _member,
     "cluster": _cluster,

@@ -6,12 +6,17 @@ from pathlib import Path
 
 from agent.config import PlatformChoice, PlatformName
 from agent.errors import ConfigError
-from agent.platforms import kubeadm
+from agent.platforms import k3s, kubeadm, plain, rke2
 from agent.platforms.finding import LIKELY, SURE, Finding
 from agent.platforms.reading import Reader
 
 AUTO = "auto"
-PLATFORMS: Mapping[PlatformName, Callable[[Reader], Finding]] = {"kubeadm": kubeadm.look}
+PLATFORMS: Mapping[PlatformName, Callable[[Reader], Finding]] = {
+    "kubeadm": kubeadm.look,
+    "rke2": rke2.look,
+    "k3s": k3s.look,
+    "plain": plain.look,
+}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ KUBERNETES = "/etc/kubernetes"
 MANIFESTS = f"{KUBERNETES}/manifests"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 KUBECONFIGS = (f"{KUBERNETES}/admin.conf", f"{KUBERNETES}/super-admin.conf")
-TOOLS = "etcdctl and etcdutl are in the image of the etcd pod; nothing needs to be installed on the node"
+TOOLS = "in the image of the etcd pod"
 BY_HAND = "set the keys etcd.* in the configuration"
 
 

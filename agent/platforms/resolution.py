@@ -1,13 +1,15 @@
 """The configuration with what the platform says put in where nobody said otherwise."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent import settings
-from agent.config import Config, Paths
+from agent.config import Config, Paths, PlatformChoice
 from agent.errors import ConfigError
 from agent.platforms import detection
 from agent.platforms.detection import Detection
-from agent.platforms.finding import CERT, KEY, KEYS, KUBECONFIG, Trouble
+from agent.platforms.finding import CA_CERT, CERT, KEY, KEYS, KUBECONFIG, Trouble
+from agent.platforms.reading import SUDO, Reader
 from agent.settings import DEFAULT, Loaded
 
 
@@ -34,6 +36,8 @@ def resolve(loaded: Loaded, paths: Paths) -> Resolved:
         if open_keys not in ([], [KUBECONFIG]):
             raise error
         troubles.append(Trouble(error.message, error.hint))  # nothing of etcd is open, so nothing is guessed
+    if found.chosen is None and not troubles:
+        troubles += _not_found(found, loaded.config.platform)
     if found.chosen is not None:
         troubles += found.chosen.troubles
         values = {
@@ -49,3 +53,27 @@ def resolve(loaded: Loaded, paths: Paths) -> Resolved:
             hint="`etcd-agent config show` has each value and where it came from",
         )
     return Resolved(loaded, found, tuple(troubles))
+
+
+def unusable_files(config: Config) -> list[Trouble]:
+    """Which of the certificates and keys are missing, or can not be read by this user."""
+    reader = Reader(Path("/"))
+    etcd = config.etcd
+    named = ((CA_CERT, etcd.ca_cert), (CERT, etcd.cert), (KEY, etcd.key), (KUBECONFIG, config.kubernetes.kubeconfig))
+    reasons = [(key, reader.may_read(path)) for key, path in named if path]
+    return [
+        Trouble(f"{key}: {reason}", SUDO if "permission" in reason else f"is it the right file? else set {key}")
+        for key, reason in reasons
+        if reason
+    ]
+
+
+def _not_found(found: Detection, choice: PlatformChoice) -> list[Trouble]:
+    """What stopped the looks; and with a chosen platform, that it is not here."""
+    troubles = [trouble for finding in found.findings for trouble in finding.troubles]
+    if choice != detection.AUTO:
+        reason = found.findings[0].reason
+        troubles.append(
+            Trouble(f'platform = "{choice}" is configured, and is not here: {reason}', "is it the right one?")
+        )
+    return troubles

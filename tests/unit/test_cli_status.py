@@ -212,9 +212,10 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
     assert text in found[part]
     assert "daemon" not in found
     shown = screen(capsys, 1)
-    rows = {line.split()[0]: line.split()[1] for line in shown.splitlines()[3:8]}
+    below = shown.partition("\nPART ")[2].splitlines()[1:7]
+    rows = {line.split()[0]: line.split()[1] for line in below}
     assert rows[part] == "problem"
-    assert rows.keys() == {"daemon", "member", "cluster", "snapshot", "operations"}
+    assert list(rows) == ["platform", "daemon", "member", "cluster", "snapshot", "operations"]
 
 
 def test_a_missing_leader_is_told_once(outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]) -> None:
