@@ -46,7 +46,7 @@ class Keeper:
     def serve(self) -> None:
         """Carries out commands until the input ends."""
         threading.Thread(target=self._read, daemon=True).start()
-        tell({"root": os.fspath(self._root)})
+        tell({"folder": os.fspath(self._root.parent)})
         while (command := self._commands.get()) is not None:
             with contextlib.suppress(Gone):
                 self._run(command) if "run" in command else self._boot(command)
