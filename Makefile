@@ -4,10 +4,15 @@ PYTHON_OF_VENV := .venv/bin/python
 BOOTSTRAP := $(shell command -v $${PYTHON:-/usr/bin/python3} || command -v python3)
 ARGS ?=
 CASES ?= 100000
+SUITE ?= requests
+SEEDS ?= 1-5
 # pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
 PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: check clean demo demo-bare etcd fix fuzz help lambdas sandbox test tools venv
+.PHONY: chaos check clean demo demo-bare etcd fix fuzz help lambdas sandbox test tools venv
+
+chaos: venv etcd ## Faults put into the real agent; SUITE=requests SEEDS=1-100 CASE="…" RESULTS=docs/results
+	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
 
 check: venv ## Lint, format, types, layers, systemd units
 	$(PYTHON_OF_VENV) -m ruff check

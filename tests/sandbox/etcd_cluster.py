@@ -37,7 +37,7 @@ class EtcdMember:
         return f"https://{self.address}:{self.peer_port}"
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[http.client.HTTPSConnection]:
+    def connection(self) -> Iterator[http.client.HTTPConnection]:
         """An HTTPS connection to etcd's JSON gateway with this member's certificate."""
         context = ssl.create_default_context(cafile=self.certificate.ca_cert)
         context.load_cert_chain(self.certificate.cert, self.certificate.key)
@@ -81,7 +81,7 @@ class EtcdCluster:
         member.child = self._processes.start(f"etcd-{member.name}", argv, {"PATH": "/usr/bin:/bin"})
 
 
-def call(connection: http.client.HTTPSConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def call(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """One call of etcd's JSON gateway. Raises RuntimeError with its answer."""
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()

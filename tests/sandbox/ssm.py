@@ -125,7 +125,8 @@ class Ssm:
             str(uuid.uuid4()), document, asked, values, given, arguments.get("Comment", ""),
             arguments.get("TimeoutSeconds", DEFAULT_DELIVERY_TIMEOUT_S), self._clock.now(),
         )  # fmt: skip
-        invocations = [Invocation(command, self.machines[one]) for one in ids]
+        machines = [self.machines[one] for one in ids]
+        invocations = [Invocation(command, machine, machine.delivery) for machine in machines]
         self._invocations[command.command_id] = invocations
         told_command = ssm_answers.command(invocations)
         for invocation in invocations:

@@ -25,7 +25,7 @@ ENDED = {"Success", "Failed", "Cancelled", "TimedOut"}
 
 @dataclass
 class Delivery:
-    """How commands reach a machine: `copies` run side by side, after `late_s`, or `never`."""
+    """How a command reaches a machine: `copies` run side by side, after `late_s`, or `never`."""
 
     copies: int = 1
     late_s: float = 0.0
@@ -34,7 +34,10 @@ class Delivery:
 
 @dataclass
 class Machine:
-    """A machine with an SSM agent. `environment` is what makes it that machine: its root folder, a PATH."""
+    """A machine with an SSM agent. `environment` is what makes it that machine: its root folder, a PATH.
+
+    `delivery` is for the commands sent from now on, so that two can overtake each other.
+    """
 
     instance_id: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -44,10 +47,10 @@ class Machine:
     delivery: Delivery = field(default_factory=Delivery)
     reboots: list[str] = field(default_factory=list)  # the commands that asked for one
 
-    def takes_commands_after(self, seconds: float) -> bool:
-        """Whether a command sent so long ago has arrived."""
-        reachable = self.state == "running" and self.ping_status == ONLINE
-        return reachable and not self.delivery.never and seconds >= self.delivery.late_s
+    @property
+    def is_reachable(self) -> bool:
+        """Whether commands can arrive at all."""
+        return self.state == "running" and self.ping_status == ONLINE
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,13 @@ class Invocation:
 
     command: Command
     machine: Machine
+    delivery: Delivery
     cancel: threading.Event = field(default_factory=threading.Event)
     report: Report = field(default_factory=Report)
+
+    def has_arrived(self, seconds: float) -> bool:
+        """Whether the command, sent so long ago, is at its machine."""
+        return self.machine.is_reachable and not self.delivery.never and seconds >= self.delivery.late_s
 
     def told(self) -> Report:
         """What callers see: Cancelling from the cancel on until the agent has answered."""
@@ -154,7 +162,7 @@ class Courier:
                 return False
             # Past the delivery time-out it does not start any more, though its status changes at the total one only.
             in_time = now < command.requested_at + command.delivery_timeout_s or report.started_at is not None
-            if in_time and invocation.machine.takes_commands_after(now - command.requested_at):
+            if in_time and invocation.has_arrived(now - command.requested_at):
                 return True
             if report.started_at is None:
                 invocation.report = Report("Delayed", "Delayed")
@@ -165,7 +173,7 @@ class Courier:
         """All copies at once; what is reported is how the first one ended."""
         others = [
             self._start(f"{invocation.command.command_id}-{copy}", functools.partial(self._run, invocation, copy))
-            for copy in range(2, invocation.machine.delivery.copies + 1)
+            for copy in range(2, invocation.delivery.copies + 1)
         ]
         outcome = self._run(invocation, 1)
         for other in others:

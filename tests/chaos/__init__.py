@@ -1,0 +1,1 @@
+"""Faults put into the real agent, and what must hold after them."""
