@@ -104,9 +104,18 @@ class Store(Protocol):
         ...
 
     def put(
-        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        metadata: Mapping[str, str],
+        journal: UploadJournal,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> StoredObject:
-        """Stores a stream whole or not at all. Raises KeyTaken when another writer has the key."""
+        """Stores a stream whole or not at all. Raises KeyTaken when another writer has the key.
+
+        `before_commit` is called when all bytes are there and none counts yet; what it raises gives them up.
+        """
         ...
 
     def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,8 +29,9 @@ class DirectoryStore:
         return f"directory {self._folder} (on this node: gone with it unless it is a network file system)"
 
     def put(
-        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
-    ) -> StoredObject:
+        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> StoredObject:  # fmt: skip
         """Writes beside the target, syncs, reads back and compares, then links; no file when this raises."""
         target = self._path(key)
         part = target.with_name(f".{target.name}.tmp")
@@ -40,6 +41,7 @@ class DirectoryStore:
             size_bytes, digest = _write(part, chunks)
             if _hash_of(part) != digest:
                 raise StoreError(f"{target} reads back other bytes than were written", hint="check this disk")
+            before_commit()
             if not files.move_without_overwrite(part, target):
                 raise KeyTaken(f"{target} exists already")
         except OSError as error:

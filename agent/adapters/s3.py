@@ -34,8 +34,9 @@ class S3Store:
         return self._bucket.place(self._bucket.config.prefix).rstrip("/")
 
     def put(
-        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
-    ) -> StoredObject:
+        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> StoredObject:  # fmt: skip
         """Uploads a stream in parts of 5 MiB and completes it only when every part is confirmed.
 
         Raises KeyTaken, AwsUnavailable, StoreError; the upload is aborted then.
@@ -47,6 +48,7 @@ class S3Store:
             upload.create(metadata)
             journal.begin(key, upload.upload_id)
             upload.send(chunks)
+            before_commit()
             version_id = upload.complete()
         except BaseException:
             self._clean_up(key, upload, journal)

@@ -1,9 +1,12 @@
 """Storing a verified snapshot and making it a backup: which class, the data, and last the manifest."""
 
 import contextlib
+import contextvars
 import logging
 import secrets
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from agent.domain import retention, snapshot
@@ -12,10 +15,14 @@ from agent.domain.snapshot import Manifest, RetentionClass
 from agent.errors import AgentError, KeyTaken, SnapshotInvalid
 from agent.logs import emit
 from agent.operations import catalogue, compression, leftovers
-from agent.operations.steps import Job, Steps
+from agent.operations.following import Following
+from agent.operations.inspection import RawFile
+from agent.operations.steps import Job
 from agent.ports import Store, StoredObject
 
 MOST_KEYS = 3
+WAIT_S = 0.25
+GIVE_UP_S = 4.0
 log = logging.getLogger(__name__)
 
 
@@ -55,18 +62,60 @@ def _agreed(job: Job, store: Store, wanted: RetentionClass) -> RetentionClass:
     return snapshot.decode_class(store.read(key), key)
 
 
-def store(
-    job: Job, target: Store, path: Path, total_bytes: int, retention_class: RetentionClass, steps: Steps
-) -> StoredObject:
-    """Compresses and stores the file under a fresh key; a key that is taken is left alone and another one used."""
+class Sending:
+    """The file on its way into the store, in a thread of its own, while it is still being written and verified."""
+
+    def __init__(self, job: Job, target: Store, following: Following, retention_class: RetentionClass) -> None:
+        self._following = following
+        self._pool = ThreadPoolExecutor(1, "sending")
+        # Threads inherit no context: this one gets a copy, so that its log lines and calls carry the trace.
+        context = contextvars.copy_context()
+        self._stored = self._pool.submit(context.run, _send, job, target, following, retention_class)
+
+    def raw(self) -> RawFile | None:
+        """What the sender read the file to be, None where it ended before the file's end. Raises SnapshotInvalid."""
+        while not self._stored.done():
+            if (raw := self._following.raw(WAIT_S)) is not None:
+                return raw
+        return self._following.raw(0)
+
+    def result(self, job: Job, on_wait: Callable[[int], None]) -> StoredObject:
+        """Waits for the end. Raises what the store raised, DeadlineExceeded."""
+        while not self._stored.done():
+            job.require_time()
+            on_wait(self._following.read_bytes)
+            futures.wait([self._stored], WAIT_S)
+        return self._stored.result()
+
+    def give_up(self) -> None:
+        """Ends it, with whatever is unfinished aborted; where the store does not answer, the journal stays."""
+        self._following.give_up()
+        futures.wait([self._stored], GIVE_UP_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def sending(job: Job, target: Store, following: Following, retention_class: RetentionClass) -> Iterator[Sending]:
+    """Sends the file for as long as the block takes; an error there gives it up."""
+    made = Sending(job, target, following, retention_class)
+    try:
+        yield made
+    finally:
+        made.give_up()
+
+
+def _send(job: Job, target: Store, following: Following, retention_class: RetentionClass) -> StoredObject:
+    """Compresses and stores under a fresh key; a key that is taken is left alone and another one used."""
     identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
     metadata = {"trace-id": job.request.trace_id, "op-id": job.request.op_id, "cluster": job.cluster}
     for left in reversed(range(MOST_KEYS)):
         job.require_time()
         key = snapshot.data_key(retention_class, job.cluster, identifier, secrets.token_hex(4))
-        chunks = compression.compressed(path, lambda done: steps.progress(done, total_bytes))
         try:
-            stored = target.put(key, chunks, metadata=metadata, journal=leftovers.Journal(job.folder))
+            stored = target.put(
+                key, compression.compressed(following.chunks()), metadata=metadata,
+                journal=leftovers.Journal(job.folder), before_commit=following.await_verified,
+            )  # fmt: skip
         except KeyTaken as error:
             if not left:
                 raise

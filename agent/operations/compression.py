@@ -1,8 +1,7 @@
 """zstd as streams of chunks; the standard library's own from Python 3.14 on."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from agent.errors import SnapshotInvalid
 
@@ -15,17 +14,13 @@ CHUNK_BYTES = 1024 * 1024
 LEVEL = 1
 
 
-def compressed(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
-    """A file's content as a zstd stream; `on_bytes` is told how many raw bytes were read."""
+def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks of bytes as a zstd stream of one frame with a checksum."""
     parameters = zstd.CompressionParameter
     compressor = zstd.ZstdCompressor(options={parameters.compression_level: LEVEL, parameters.checksum_flag: 1})
-    done_bytes = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            done_bytes += len(chunk)
-            on_bytes(done_bytes)
-            if packed := compressor.compress(chunk):
-                yield packed
+    for chunk in chunks:
+        if packed := compressor.compress(chunk):
+            yield packed
     yield compressor.flush()
 
 

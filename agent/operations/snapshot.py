@@ -10,10 +10,11 @@ from typing import Any
 from agent.domain import cluster, snapshot
 from agent.domain.request import format_moment
 from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData
-from agent.errors import EtcdError, SnapshotInvalid
+from agent.errors import AgentError, EtcdError, SnapshotInvalid
 from agent.logs import emit
 from agent.operations import committing, inspection, leftovers
 from agent.operations import source as sources
+from agent.operations.following import Following
 from agent.operations.source import Source
 from agent.operations.steps import Job, Steps
 from agent.ports import Etcd, SnapshotFile, SnapshotTool, Store, StoredObject
@@ -49,30 +50,44 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     leftovers.remove_files(job.work_root, job.folder)
     with steps.step("preflight"):
         source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
-    path = job.folder / "snapshot.db"
-    with steps.step("save"):
-        size = source.status.db_size_bytes
-        ports.etcd.save_snapshot(
-            path, timeout_s=job.require_time(), on_bytes=lambda done_bytes: steps.progress(done_bytes, size)
-        )
-    with steps.step("verify"):
-        verified = verify(path, ports, source, emergency=emergency)
-    with steps.step("store"):
         existing, retention_class = committing.place(job, ports.store, emergency=emergency)
         if existing is not None:
             return committing.output_of(existing, ports.store, already=True)
-        stored = committing.store(job, ports.store, path, verified.raw.size_bytes, retention_class, steps)
+    path, size_bytes = job.folder / "snapshot.db", source.status.db_size_bytes
+    following = Following(path)
+    with committing.sending(job, ports.store, following, retention_class) as sending:
+        with steps.step("save"):
+            ports.etcd.save_snapshot(
+                path, timeout_s=job.require_time(), on_bytes=lambda done_bytes: steps.progress(done_bytes, size_bytes)
+            )
+            following.written()
+        with steps.step("verify"):
+            verified = verify(path, ports, source, sending.raw, emergency=emergency)
+            job.require_time()
+            following.verified()
+        with steps.step("store"):
+            stored = sending.result(job, lambda done_bytes: steps.progress(done_bytes, verified.raw.size_bytes))
     with steps.step("manifest"):
         manifest = _manifest(job, ports, source, verified, stored, retention_class, started_at)
         return committing.commit(job, ports.store, manifest)
 
 
-def verify(path: Path, ports: SnapshotPorts, source: Source, *, emergency: bool) -> Verified:
-    """Trailer, structure and freshness of the file. Raises SnapshotInvalid."""
-    raw = inspection.check_trailer(path)
-    trailer_at = _now()
-    content = ports.tool.status(path)
+def verify(
+    path: Path, ports: SnapshotPorts, source: Source, read_raw: Callable[[], inspection.RawFile | None],
+    *, emergency: bool,
+) -> Verified:  # fmt: skip
+    """Trailer, structure and freshness of the file. Raises SnapshotInvalid.
+
+    The structure is read while the sender is still on its way to the file's end, where it knows the trailer.
+    """
+    try:
+        content = ports.tool.status(path)
+    except AgentError:
+        inspection.check_trailer(path)  # where that is wrong too, it says more
+        raise
     structure_at = _now()
+    raw = read_raw() or inspection.check_trailer(path)
+    trailer_at = _now()
     if max(content.revision, FIRST_REVISION) < source.least_revision:
         raise SnapshotInvalid(
             f"the snapshot ends at revision {content.revision}, before revision {source.least_revision} "

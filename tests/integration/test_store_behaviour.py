@@ -15,8 +15,9 @@ from agent.domain import snapshot
 from agent.domain.snapshot import RetentionClass
 from agent.errors import BadInput, KeyTaken, SnapshotInvalid, SnapshotNotFound, StoreError
 from agent.operations import catalogue, committing
+from agent.operations.following import Following
 from agent.operations.leftovers import JOURNAL_NAME, Journal
-from agent.operations.steps import Job, Steps
+from agent.operations.steps import Job
 from agent.ports import MOST_SMALL_BYTES, Store
 from tests.integration.stores import DirectoryTarget, S3Target, Target, start_moto
 from tests.sandbox import s3_server
@@ -217,8 +218,11 @@ def commit(job: Job, store: Store, retention_class: RetentionClass | None = None
     """Its class, and whether it was there already."""
     if retention_class is None:
         _, retention_class = committing.place(job, store, emergency=False)
-    path = job.folder / "snapshot.db"
-    stored = committing.store(job, store, path, 1, retention_class, Steps(lambda progress: None))
+    following = Following(job.folder / "snapshot.db")
+    following.written()
+    following.verified()
+    with committing.sending(job, store, following, retention_class) as sending:
+        stored = sending.result(job, lambda done_bytes: None)
     identifier, moment = snapshot.snapshot_id(job.request.requested_at, job.request.op_id), job.request.requested_at
     manifest = snapshot.Manifest(
         snapshot_id=identifier, retention_class=retention_class, cluster="prod", etcd_cluster_id="1", member_id="1",

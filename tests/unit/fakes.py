@@ -92,13 +92,17 @@ class FakeEtcd:
         return self.live_keys
 
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None:
-        path.with_name(path.name + ".part").write_bytes(self.content[:100])
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(self.content[:100])
         on_bytes(100)
         try:
             self.failures.check("save_snapshot")
-        finally:
-            path.with_name(path.name + ".part").unlink()
-        path.write_bytes(self.content)
+        except BaseException:
+            part.unlink()
+            raise
+        with part.open("ab") as stream:
+            stream.write(self.content[100:])
+        part.rename(path)
 
 
 @dataclass
@@ -136,14 +140,16 @@ class FakeStore:
         return "memory"
 
     def put(
-        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal
-    ) -> StoredObject:
+        self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str], journal: UploadJournal,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> StoredObject:  # fmt: skip
         self.before("put", key)
         journal.begin(key, f"upload of {key}")
         self.uploads.add(key)
         try:
             content = b"".join(chunks)
             self.failures.check("put")
+            before_commit()
             if key in self.objects:
                 raise KeyTaken(f"{key} exists")
         finally:

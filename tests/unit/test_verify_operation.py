@@ -87,7 +87,7 @@ def node(tmp_path: Path) -> Node:
 def packed(raw: bytes, folder: Path) -> bytes:
     path = folder / "raw"
     path.write_bytes(raw)
-    content = b"".join(compression.compressed(path, lambda done: None))
+    content = b"".join(compression.compressed([path.read_bytes()]))
     path.unlink()
     return content
 

@@ -1,0 +1,103 @@
+"""A snapshot file that is read while etcdctl still writes it: what follows ends shortly after etcdctl does.
+
+etcdctl writes `<path>.part` from its start to its end, syncs it, and renames it; an open descriptor stays valid.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from agent.errors import SnapshotInvalid
+from agent.operations.inspection import RawFile, TrailerDigest
+
+CHUNK_BYTES = 1024 * 1024
+POLL_S = 0.01
+
+
+class GivenUp(Exception):
+    """The one who wrote or verified the file failed, so nothing may come of what was read."""
+
+
+class Following:
+    """One thread writes and verifies the file, another one reads it; each tells the other how far it is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._changed = threading.Condition()
+        self._state: Literal["writing", "written", "verified", "given up"] = "writing"
+        self._raw: RawFile | SnapshotInvalid | None = None
+        self.read_bytes = 0
+
+    def written(self) -> None:
+        """The file is whole, under its own name."""
+        self._become("written")
+
+    def verified(self) -> None:
+        """What was read may be committed."""
+        self._become("verified")
+
+    def give_up(self) -> None:
+        """Whoever reads or waits gets GivenUp; after `verified` it comes too late."""
+        if self._state != "verified":
+            self._become("given up")
+
+    def chunks(self) -> Iterator[bytes]:
+        """The raw bytes in order, to the file's end. Raises GivenUp. May be called again once the file is whole."""
+        digest = TrailerDigest()
+        self.read_bytes = 0
+        with self._open() as stream:
+            while True:
+                state = self._require_hope()  # looked at before the read: after "written" an empty read is the end
+                if chunk := stream.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    self.read_bytes += len(chunk)
+                    yield chunk
+                elif state == "writing":
+                    self._wait()
+                else:
+                    break
+        with self._changed:
+            try:
+                self._raw = digest.finished()
+            except SnapshotInvalid as error:
+                self._raw = error
+            self._changed.notify_all()
+
+    def await_verified(self) -> None:
+        """Returns when what was read may be committed. Raises GivenUp."""
+        while self._require_hope() != "verified":
+            self._wait(timeout_s=1.0)
+
+    def raw(self, timeout_s: float) -> RawFile | None:
+        """What the reader found, None when it is not at the end in that time. Raises SnapshotInvalid."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._raw is not None, timeout_s)
+            if isinstance(self._raw, SnapshotInvalid):
+                raise self._raw
+            return self._raw
+
+    def _become(self, state: Literal["written", "verified", "given up"]) -> None:
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
+
+    def _wait(self, timeout_s: float = POLL_S) -> None:
+        with self._changed:
+            if self._state in ("writing", "written"):
+                self._changed.wait(timeout_s)
+
+    def _require_hope(self) -> str:
+        if self._state == "given up":
+            raise GivenUp("the snapshot was given up")
+        return self._state
+
+    def _open(self) -> BinaryIO:
+        while True:
+            self._require_hope()
+            for path in (self._part, self._path):  # in this order, since the rename goes in this order
+                with contextlib.suppress(FileNotFoundError):
+                    return path.open("rb", buffering=0)
+            self._wait()
