@@ -124,7 +124,13 @@ def make_store(node: Node) -> "Store":
     from agent.adapters.aws import AwsClient
     from agent.adapters.s3 import S3Store
 
-    client = AwsClient("s3", region=store.region, endpoint_url=store.endpoint_url, own_retries=True)
+    client = AwsClient(
+        "s3",
+        region=store.region,
+        endpoint_url=store.endpoint_url,
+        own_retries=True,
+        read_timeout_s=store.call_timeout_s,
+    )
     return S3Store(store, client=client, state_folder=node.paths.work, cluster=node.config.cluster)
 
 

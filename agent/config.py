@@ -63,6 +63,7 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: PlainText = ""
     endpoint_url: Url = ""
     kms_key_id: PlainText = ""
+    call_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=600)] = 60
 
 
 class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -161,6 +161,13 @@ class AwsRefused(AgentError):
         self.aws_code = aws_code
 
 
+class AwsCredentialsUnfit(AwsRefused):
+    """AWS does not take this node's credentials now: none yet, expired, or signed by a wrong clock."""
+
+    code = "aws_credentials"
+    retryable = True
+
+
 class AwsUnavailable(AgentError):
     """An AWS service is overloaded or does not answer; a later try may work."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from tenacity import retry_if_exception
 
 from agent.adapters.files import first_bytes
-from agent.adapters.s3_bucket import ABSENT_CODES, LOST_CODES, TAKEN_CODES, Bucket, Client, is_worth_repeating
+from agent.adapters.s3_bucket import ABSENT_CODES, LOST_CODES, TAKEN_CODES, Bucket, Client, field, is_worth_repeating
 from agent.adapters.s3_probe import Probe
 from agent.adapters.s3_upload import Upload
 from agent.config import StoreConfig
@@ -88,7 +88,7 @@ class S3Store:
             found += [entry["Key"].removeprefix(base) for entry in page.get("Contents", ())]
             if not page.get("IsTruncated"):
                 return sorted(found)
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            token = {"ContinuationToken": field(page, "NextContinuationToken")}
 
     def read(self, key: str) -> bytes:
         """A small object, whole. Raises SnapshotNotFound, SnapshotInvalid when it is not small."""
@@ -156,7 +156,7 @@ class S3Store:
 
     def _confirm(self, full_key: str, sums: Sums, can: Mapping[str, bool]) -> Any:
         head, place = self._bucket.head(full_key), self._bucket.place(full_key)
-        if head is None or head["ContentLength"] != sums.size_bytes:
+        if head is None or field(head, "ContentLength") != sums.size_bytes:
             found = "nothing" if head is None else f"{head['ContentLength']} bytes"
             raise StoreError(
                 f"{place} has {found} after the upload of {sums.size_bytes} bytes",

@@ -80,6 +80,15 @@ class Bucket:
         )
 
 
+def field(answer: Mapping[str, Any], name: str) -> Any:
+    """A field that S3 always answers with. Raises AwsUnavailable: what answers without is not S3."""
+    if name not in answer:
+        raise AwsUnavailable(
+            f"the answer to an S3 call has no {name}", hint="what is at store.endpoint_url, or in between? a proxy?"
+        )
+    return answer[name]
+
+
 def is_worth_repeating(error: BaseException) -> bool:
     """Whether the same call may work a little later."""
     return isinstance(error, AwsUnavailable) or (isinstance(error, AwsRefused) and error.aws_code in CONFLICT_CODES)

@@ -43,17 +43,18 @@ class Probe:
     def _find_out(self) -> dict[str, bool]:
         """What is refused counts only beside the same call that is taken: a store may refuse for other reasons."""
         condition = {"IfNoneMatch": "*"}
-        first, second = (self._try("probe-condition", b"probe", condition) for _ in range(2))
-        conditions = second in TAKEN_CODES
+        _, second = (self._try("probe-condition", b"probe", condition) for _ in range(2))
+        conditions = second is not None and second.aws_code in TAKEN_CODES
         if not conditions:
             condition = {}
-            first = self._try("probe-condition", b"probe", condition)
-        right = first in {"", *TAKEN_CODES}
+            plain = self._try("probe-condition", b"probe", condition)
+            if plain is not None:
+                raise plain  # it takes nothing at all, which says nothing about conditions
         wrong = self._try(f"probe-checksum-{secrets.token_hex(4)}", b"other bytes", condition)
-        return {"conditions": conditions, "checksums": right and wrong != ""}
+        return {"conditions": conditions, "checksums": wrong is not None}
 
-    def _try(self, name: str, checksummed: bytes, condition: Mapping[str, str]) -> str:
-        """Sends a small object with the checksum of those bytes. Returns "" or the code of the refusal."""
+    def _try(self, name: str, checksummed: bytes, condition: Mapping[str, str]) -> AwsRefused | None:
+        """Sends a small object with the checksum of those bytes. Returns the refusal, None when it was taken."""
         checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": as_base64(hashlib.sha256(checksummed).digest())}
         key = self._bucket.full(f"{self._folder}/{name}")
         try:
@@ -63,5 +64,5 @@ class Probe:
         except AwsRefused as answer:
             if answer.aws_code in SETUP_CODES:
                 raise
-            return answer.aws_code or "refused"
-        return ""
+            return answer
+        return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from tenacity import retry_if_exception, retry_if_result
 
-from agent.adapters.s3_bucket import LOST_CODES, TAKEN_CODES, Bucket, is_worth_repeating
+from agent.adapters.s3_bucket import LOST_CODES, TAKEN_CODES, Bucket, field, is_worth_repeating
 from agent.domain.multipart import Sums
 from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken
 
@@ -29,7 +29,7 @@ class Upload:
     def create(self, metadata: Mapping[str, str]) -> None:
         """Asks for it. Raises AwsRefused, AwsUnavailable."""
         again = self._bucket.retrying(retry_if_exception(is_worth_repeating))
-        self.upload_id = str(again(self._create_once, metadata)["UploadId"])
+        self.upload_id = str(field(again(self._create_once, metadata), "UploadId"))
 
     def send(self, chunks: Iterable[bytes]) -> None:
         """Sends part after part; one that is sent again counts once, the last one."""
@@ -38,7 +38,9 @@ class Upload:
                 "upload_part", Key=self._full_key, UploadId=self.upload_id, PartNumber=part.number, Body=part.content,
                 ChecksumSHA256=part.checksum, ChecksumAlgorithm="SHA256",
             )  # fmt: skip
-            self._parts.append({"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumSHA256": part.checksum})
+            self._parts.append(
+                {"PartNumber": part.number, "ETag": field(answer, "ETag"), "ChecksumSHA256": part.checksum}
+            )
 
     def complete(self) -> str:
         """The object's version. Sent again only where nothing lies under the key yet.
@@ -82,7 +84,10 @@ class Upload:
             if isinstance(error, AwsUnavailable):
                 return None
             raise KeyTaken(f"the upload to {self._place} is gone: {error}") from error
-        ours = head.get("Metadata", {}).get("op-id") == self._op_id and head["ContentLength"] == self.sums.size_bytes
+        ours = (
+            head.get("Metadata", {}).get("op-id") == self._op_id
+            and field(head, "ContentLength") == self.sums.size_bytes
+        )
         echoed = head.get("ChecksumSHA256") if self._can["checksums"] else None
         if not ours or echoed not in (None, self.sums.composite_sha256):
             raise KeyTaken(f"{self._place} holds another object") from error

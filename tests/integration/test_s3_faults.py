@@ -1,5 +1,6 @@
 """The S3 store when calls are refused, lost or answered twice: one object in the end, or none and no upload."""
 
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,8 +304,19 @@ def test_a_store_without_conditions_is_written_without(target: S3Target) -> None
     assert store.read("hourly/manifest/prod/a.json") == b"{}"
 
 
-def test_a_store_that_refuses_every_small_object_does_not_count_as_one_that_checks_them(target: S3Target) -> None:
-    assert put(fresh(target, put_object=["InvalidRequest"])).stored == "unavailable"
+@pytest.mark.parametrize("code", ["InvalidRequest", "PermanentRedirect", "KMS.DisabledException"])
+def test_of_a_store_that_refuses_every_small_object_nothing_is_learnt(target: S3Target, code: str) -> None:
+    """Remembered as one without conditions, it would be written without them once the cause is gone."""
+    with pytest.raises(AwsRefused, match=code):
+        put(fresh(target, put_object=[code]))
+    assert not list(target.state_folder.glob("store-*.json"))
+    target.client.plan.clear()
+    put(target)
+    assert json.loads(next(target.state_folder.glob("store-*.json")).read_text())["conditions"]
+
+
+def test_a_store_that_checks_no_sums_does_not_count_as_one_that_does(target: S3Target) -> None:
+    assert put(fresh(target)).stored == "unavailable"
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken", "RequestTimeTooSkewed", "NoSuchBucket"])
