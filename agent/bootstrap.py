@@ -5,26 +5,30 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__, logs
 from agent.adapters import files
 from agent.adapters.spool import Spool
 from agent.config import Config, EtcdConfig, Paths
+from agent.domain.root_request import COPY_TOOLS
 from agent.errors import ConfigError
 from agent.settings import Loaded, load
 
 if TYPE_CHECKING:
+    from agent.adapters.etcd_tools import EtcdTools
     from agent.daemon import Daemon
     from agent.operations.prune import PrunePorts
     from agent.operations.snapshot import SnapshotPorts
     from agent.platforms.resolution import Resolved
     from agent.ports import Eraser, Etcd, Store
-    from agent.worker import Worker
+    from agent.privileged.service import RootService
+    from agent.worker import Operation, Worker
 
 SERVICE = "etcd-agent"
+ROOT_SERVICE = "etcd-agent-root"
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,18 @@ def configure_logs(node: Node, *, to_stderr_from: str = "DEBUG") -> None:
         configure()
 
 
+def configure_root_logs() -> None:
+    """The root service logs to stderr alone, which is journald: the log file's folder is a less privileged user's."""
+    logs.configure(service=ROOT_SERVICE, version=__version__)
+
+
 def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     """etcd, the snapshot tool and the store of this node."""
     from agent.adapters.etcdutl import SnapshotStatus
     from agent.operations.snapshot import SnapshotPorts
 
-    return SnapshotPorts(make_etcd(node), SnapshotStatus(node.etcd.tools_dir), make_store(node), files.free_bytes)
+    tool = SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
+    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes)
 
 
 def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
@@ -111,7 +121,29 @@ def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
     from agent.adapters.etcdctl import Etcdctl
 
     settings = node.etcd
-    return Etcdctl(msgspec.structs.replace(settings, endpoints=(endpoint,)) if endpoint else settings)
+    settings = msgspec.structs.replace(settings, endpoints=(endpoint,)) if endpoint else settings
+    return Etcdctl(settings, make_tools(node).find)
+
+
+def make_tools(node: Node) -> "EtcdTools":
+    """Where this node's etcdctl and etcdutl are: one for the whole process, since a missing copy is asked for once."""
+    return _tools(node.etcd.tools_dir, node.paths)
+
+
+@cache
+def _tools(tools_dir: str, paths: Paths) -> "EtcdTools":
+    from agent.adapters.etcd_tools import EtcdTools
+    from agent.adapters.root_service import RootServiceDoor
+
+    return EtcdTools(tools_dir, paths.tools, lambda: RootServiceDoor(paths.spool).ask(COPY_TOOLS))
+
+
+def make_root_service(flags: Sequence[str], paths: Paths) -> "RootService":
+    """What serves `spool/root/` as root. It reads the configuration for each request: a bad one is the answer."""
+    from agent.privileged.copy_tools import copy_tools
+    from agent.privileged.service import RootService
+
+    return RootService(paths.state, {COPY_TOOLS: lambda tools: copy_tools(load_node(flags).etcd, tools)})
 
 
 def make_store(node: Node) -> "Store":
@@ -169,7 +201,8 @@ def make_worker(node: Node) -> "Worker":
     from agent.adapters import process
     from agent.domain.request import Record
     from agent.operations import prune, snapshot, verify
-    from agent.operations.steps import Job
+    from agent.operations import tools as etcd_tools
+    from agent.operations.steps import Job, Steps
     from agent.worker import Worker
 
     # Each operation makes its own ports: what is wrong with the configuration becomes its result, not a crash.
@@ -188,9 +221,16 @@ def make_worker(node: Node) -> "Worker":
             time_left_s=lambda: deadline_boot_s - process.boot_clock_s(),
         )
 
+    def with_tools(operation: "Operation") -> "Operation":
+        def run(job: Job, steps: Steps) -> dict[str, Any]:
+            etcd_tools.prepare(make_etcd(node), make_tools(node), steps)
+            return operation(job, steps)
+
+        return run
+
     operations = {
-        "snapshot": lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps),
-        "verify": lambda job, steps: verify.run(job, make_snapshot_ports(node), steps),
+        "snapshot": with_tools(lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps)),
+        "verify": with_tools(lambda job, steps: verify.run(job, make_snapshot_ports(node), steps)),
         "prune": lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps),
     }
     return Worker(node.spool, node.paths.locks, node.paths.work, operations, make_job)

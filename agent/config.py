@@ -154,6 +154,10 @@ class Paths:
         return self.state / "work"
 
     @property
+    def tools(self) -> Path:
+        return self.state / "tools"
+
+    @property
     def snapshots(self) -> Path:
         return self.state / "snapshots"
 

@@ -217,6 +217,42 @@ class SpoolFull(AgentError):
     retryable = True
 
 
+class RootServiceMissing(CommandMissing):
+    """What needs root can not be asked for: etcd-agent-root is not installed on this node."""
+
+    code = "root_service_missing"
+
+
+class RootServiceFailed(AgentError):
+    """etcd-agent-root did not answer in time, or could not do what it was asked for."""
+
+    code = "root_service_failed"
+    retryable = True
+
+
+class EtcdProcessUnclear(AgentError):
+    """No process, or more than one, is the etcd that the configuration means; `reason` is the stable word for why."""
+
+    code = "etcd_process_unclear"
+    retryable = True
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class EtcdToolsMissing(CommandMissing):
+    """The running etcd comes without an etcdctl that could be copied."""
+
+    code = "etcd_tools_missing"
+
+
+class ToolsAltered(AgentError):
+    """The copied etcd tools are not the bytes that were pinned; they are not run."""
+
+    code = "tools_altered"
+
+
 class Interrupted(BaseException):
     """The service is stopping; the operation runs again after the next start.
 

@@ -6,10 +6,11 @@ rename and create: a writer that sees another inode under its path opens the new
 """
 
 import contextlib
+import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -21,6 +22,7 @@ from agent import trace
 DEFAULT_EVENT = "log.message"
 LIBRARIES_AT_WARNING = ("boto3", "botocore", "urllib3", "watchdog", "s3transfer")
 ROTATED_FILES_KEPT = 5
+NOT_REPLAYED = frozenset({"timestamp", "level", "logger", "message"})
 
 
 class ContextFilter(logging.Filter):
@@ -79,6 +81,16 @@ class LineFile(logging.Handler):
         self._separator = b""
 
 
+class _Collector(logging.Handler):
+    def __init__(self, lines: list[dict[str, object]], most_lines: int) -> None:
+        super().__init__()
+        self._lines, self._most_lines = lines, most_lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._lines) < self._most_lines:
+            self._lines.append(json.loads(self.format(record)))
+
+
 def configure(
     *,
     service: str,
@@ -107,6 +119,39 @@ def configure(
 def emit(logger: logging.Logger, level: int, event: str, message: str, /, **fields: object) -> None:
     """Logs one line with its stable dotted event name and the event's own fields."""
     logger.log(level, message, extra={"event": event, **fields}, stacklevel=2)
+
+
+@contextlib.contextmanager
+def collected(most_lines: int) -> Iterator[list[dict[str, object]]]:
+    """Keeps the lines of the block too, as JSON objects, for another process's log; the first `most_lines` of them."""
+    lines: list[dict[str, object]] = []
+    root = logging.getLogger()
+    handler = _Collector(lines, most_lines)
+    for kept in root.handlers[:1]:
+        for filter_ in kept.filters:
+            handler.addFilter(filter_)
+    handler.setFormatter(_formatter())
+    root.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        root.removeHandler(handler)
+
+
+def replay(line: Mapping[str, object]) -> None:
+    """Writes a line that another process of ours collected, with its own time, fields and trace."""
+    fields = {name: value for name, value in line.items() if name not in NOT_REPLAYED}
+    level = logging.getLevelNamesMapping().get(str(line.get("level")), logging.INFO)
+    try:
+        created = datetime.fromisoformat(str(line.get("timestamp"))).timestamp()
+    except ValueError:
+        return
+    known = {"created": created, "levelno": level, "levelname": logging.getLevelName(level)}
+    name = str(line.get("logger", __name__))
+    record = logging.makeLogRecord(fields | known | {"name": name, "msg": "%s", "args": (line.get("message", ""),)})
+    logger = logging.getLogger(name)
+    if logger.isEnabledFor(level):
+        logger.handle(record)
 
 
 def rotate(path: Path, *, max_size_bytes: int, kept: int = ROTATED_FILES_KEPT) -> bool:

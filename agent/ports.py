@@ -56,6 +56,23 @@ class Etcd(Protocol):
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None: ...
 
 
+class Tools(Protocol):
+    """Where etcdctl and etcdutl are taken from."""
+
+    @property
+    def are_copied(self) -> bool:
+        """Whether they are those that the root service copies out of the running etcd."""
+        ...
+
+    def version(self) -> str:
+        """What etcdctl says its version is; copied ones are made, or checked, first."""
+        ...
+
+    def refresh(self) -> None:
+        """Has them copied again."""
+        ...
+
+
 class SnapshotTool(Protocol):
     """etcdutl, or etcdctl where it still reads snapshot files."""
 

@@ -3,7 +3,6 @@
 Behaviour by version (3.4 to 3.7) as measured.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from agent.adapters import process
 from agent.config import EtcdConfig
 from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member, hex_id
 from agent.domain.etcd_failure import classify
+from agent.domain.etcd_tools import tool_version
 from agent.errors import BadInput, EtcdAnswerInvalid, EtcdError
 
 DIAL_TIMEOUT_S = 2
@@ -76,8 +76,9 @@ class _Range(msgspec.Struct):
 class Etcdctl:
     """One cluster, through the local member's endpoint. Errors: EtcdError's family, CommandTimeout, CommandMissing."""
 
-    def __init__(self, config: EtcdConfig) -> None:
+    def __init__(self, config: EtcdConfig, find: Callable[[str], str] | None = None) -> None:
         self._config = config
+        self._find = find or (lambda name: process.find(name, config.tools_dir))
 
     @property
     def endpoint(self) -> str:
@@ -169,14 +170,14 @@ class Etcdctl:
     def version(self) -> str:
         """The version of etcdctl itself, such as 3.5.16."""
         completed = process.run([self._program, "version"], timeout_s=GRACE_S)
-        match = re.search(r"etcdctl version:\s*([0-9][^\s]*)", completed.stdout)
-        if match is None:
+        version = tool_version(completed.stdout)
+        if version is None:
             raise EtcdAnswerInvalid(f"`etcdctl version` printed {completed.stdout[:100]!r}")
-        return match[1]
+        return version
 
     @property
     def _program(self) -> str:
-        return process.find("etcdctl", self._config.tools_dir)
+        return self._find("etcdctl")
 
     def _json(self, arguments: Sequence[str], kind: Any, endpoint: str | None = None) -> Any:
         completed = self._run([*arguments, "-w", "json"], timeout_s=self._config.call_timeout_s, endpoint=endpoint)

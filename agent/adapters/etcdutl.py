@@ -1,6 +1,7 @@
 """Reading snapshot files: by etcdutl, or by etcdctl where it still can (3.4 has no etcdutl, 3.6 only that)."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,8 @@ class _Status(msgspec.Struct):
 class SnapshotStatus:
     """`snapshot status` of the tool that fits. Raises CommandMissing when neither is there."""
 
-    def __init__(self, tools_dir: str) -> None:
-        self._tools_dir = tools_dir
+    def __init__(self, tools_dir: str, find: Callable[[str], str] | None = None) -> None:
+        self._find = find or (lambda name: process.find(name, tools_dir))
 
     def describe(self) -> str:
         """Name and version, such as `etcdutl 3.5.16`."""
@@ -45,9 +46,9 @@ class SnapshotStatus:
 
     def _program(self) -> str:
         try:
-            return process.find("etcdutl", self._tools_dir)
+            return self._find("etcdutl")
         except CommandMissing:
-            return process.find("etcdctl", self._tools_dir)
+            return self._find("etcdctl")
 
 
 def read_status(name: str, completed: process.Completed) -> SnapshotFile:

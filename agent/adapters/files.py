@@ -56,13 +56,13 @@ def move_without_overwrite(source: Path, target: Path) -> bool:
     return True
 
 
-def read_owned(path: Path, *, owner: int, most_bytes: int) -> bytes:
-    """Reads a regular file of that owner without following links.
+def read_owned(path: Path, *, owner: int, most_bytes: int, folder: int | None = None) -> bytes:
+    """Reads a regular file of that owner without following links; `path` is relative to `folder`, a descriptor.
 
     Raises BadInput with the reason (link, other owner, not a file, too large), FileNotFoundError when it is gone.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         raise
     except OSError as error:

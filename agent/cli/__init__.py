@@ -19,6 +19,7 @@ from agent.errors import EXIT_FAILED, AgentError, BadInput
 COMMANDS = {
     "config": "agent.cli.config",
     "ops": "agent.cli.ops",
+    "privileged": "agent.cli.run",
     "run": "agent.cli.run",
     "snapshot": "agent.cli.snapshot",
     "status": "agent.cli.status",
@@ -26,7 +27,7 @@ COMMANDS = {
     "trace": "agent.cli.trace",
     "worker": "agent.cli.run",
 }
-HIDDEN = frozenset({"worker"})
+HIDDEN = frozenset({"privileged", "worker"})
 INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OF_THE_DISK = (*FULL, errno.EIO, errno.EROFS)

@@ -1,8 +1,11 @@
-"""`run`, the daemon, and the hidden `worker` that it starts."""
+"""`run`, the daemon; the hidden `worker` that it starts; the hidden `privileged`, the root service."""
+
+import os
 
 import click
 
 from agent import bootstrap
+from agent.config import Paths
 
 
 @click.command()
@@ -29,3 +32,11 @@ def worker(flags: tuple[str, ...], op_id: str) -> None:
     from agent.worker import exit_process
 
     exit_process(code)
+
+
+@click.command(hidden=True)
+@click.pass_obj
+def privileged(flags: tuple[str, ...]) -> int:
+    """Handles what waits in `spool/root/`; started by etcd-agent-root.path as root."""
+    bootstrap.configure_root_logs()
+    return bootstrap.make_root_service(flags, Paths.from_environment(os.environ)).run()

@@ -1,5 +1,6 @@
 """`status`: one screen of what this node sees; what does not answer is told, with what to check next."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,11 +96,22 @@ def _etcd(node: Node, problems: list[Problem]) -> dict[str, Any]:
     own = _looked("member", problems, lambda: _own(node))
     if own is None:
         problems += platform_part.when_etcd_is_silent(node)
-        return {"member": None, "cluster": None}
+        return {"tools": None, "member": None, "cluster": None}
     problems += own_problems(own)
     view = _looked("cluster", problems, lambda: _view(node, own))
     problems += cluster_problems(view) if view is not None else []
-    return {"member": _member(own), "cluster": None if view is None else _cluster(view)}
+    return {"tools": _tools(node), "member": _member(own), "cluster": None if view is None else _cluster(view)}
+
+
+def _tools(node: Node) -> dict[str, Any] | None:
+    """Where etcdctl is taken from; what stands against it is the member's problem, which it asks."""
+    with contextlib.suppress(AgentError, PermissionError):
+        seen = bootstrap.make_tools(node).describe()
+        return {
+            "source": seen.source, "folder": seen.folder, "etcdctl_version": seen.version,
+            "copied_from": seen.copied_from or None, "copied_at": seen.copied_at or None,
+        }  # fmt: skip
+    return None
 
 
 def _own(node: Node) -> EndpointStatus:

@@ -67,6 +67,11 @@ def _daemon(part: Mapping[str, Any]) -> str:
     return f"runs, pid {part['pid']}" if part["is_there"] else "not running"
 
 
+def _tools(part: Mapping[str, Any]) -> str:
+    where = {"configured": "by etcd.tools_dir", "path": "on PATH", "copied": f"copied out of {part['copied_from']}"}
+    return f"etcdctl {part['etcdctl_version']} in {part['folder']}, {where[part['source']]}"
+
+
 def _member(part: Mapping[str, Any]) -> str:
     role = "leader" if part["is_leader"] else f"follows {part['leader']}" if part["leader"] else "no leader"
     return (
@@ -100,6 +105,7 @@ def _operations(part: Mapping[str, Any]) -> str:
 DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "platform": platform_part.line,
     "daemon": _daemon,
+    "tools": _tools,
     "member": _member,
     "cluster": _cluster,
     "snapshot": _snapshot,

@@ -212,10 +212,10 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
     assert text in found[part]
     assert "daemon" not in found
     shown = screen(capsys, 1)
-    below = shown.partition("\nPART ")[2].splitlines()[1:7]
+    below = shown.partition("\nPART ")[2].splitlines()[1:8]
     rows = {line.split()[0]: line.split()[1] for line in below}
     assert rows[part] == "problem"
-    assert list(rows) == ["platform", "daemon", "member", "cluster", "snapshot", "operations"]
+    assert list(rows) == ["platform", "daemon", "tools", "member", "cluster", "snapshot", "operations"]
 
 
 def test_a_missing_leader_is_told_once(outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,8 +38,8 @@ def test_a_code_that_this_version_does_not_know_is_a_failure(code: str) -> None:
 
 def test_only_what_a_later_try_may_cure_is_retryable() -> None:
     assert {kind.code for kind in kinds() if kind.retryable} == {
-        "aws_credentials", "aws_unavailable", "command_killed", "command_timeout",
-        "deadline_exceeded", "etcd_outcome_unknown",
+        "aws_credentials", "aws_unavailable", "command_killed", "command_timeout", "deadline_exceeded",
+        "etcd_outcome_unknown", "etcd_process_unclear", "root_service_failed",
         "etcd_unavailable", "file_unusable", "no_space", "spool_full", "store_key_taken", "worker_crashed",
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ import configparser
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -14,15 +15,19 @@ from pathlib import Path
 import pytest
 
 from agent import config, daemon, logs, settings
-from agent.adapters import process
+from agent.adapters import process, root_service
 from agent.adapters.spool import FOLDERS
+from agent.domain import etcd_tools, root_request
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 UNIT = SYSTEMD / "etcd-agent.service"
+ROOT_UNIT = SYSTEMD / "etcd-agent-root.service"
+ROOT_PATH = SYSTEMD / "etcd-agent-root.path"
+SERVICE_UID = 61234
 PROGRAM = "/opt/etcd-agent/bin/etcd-agent"
 # What the unit refers to; systemd-analyze looks for it below the given root alone.
 TARGETS = ("basic", "multi-user", "network", "shutdown", "sysinit")
-MOST_EXPOSURE_TENTHS = 15
+MOST_EXPOSURE_TENTHS = {UNIT: 15, ROOT_UNIT: 12}
 CLOUDWATCH_RETENTIONS_DAYS = {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653}
 
 
@@ -42,11 +47,11 @@ def run(*argv: str | Path) -> str:
     return printed
 
 
-def unit() -> configparser.RawConfigParser:
+def unit(path: Path = UNIT) -> configparser.RawConfigParser:
     """The unit's settings; of a repeated one the last value."""
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(UNIT)
+    parser.read(path)
     return parser
 
 
@@ -61,7 +66,8 @@ def node_root(tmp_path: Path) -> Path:
     program = tmp_path / PROGRAM.lstrip("/")
     for folder in (units, program.parent, tmp_path / "usr/lib/systemd/system"):
         folder.mkdir(parents=True)
-    shutil.copy(UNIT, units)
+    for unit_file in (UNIT, ROOT_UNIT, ROOT_PATH):
+        shutil.copy(unit_file, units)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     for name in TARGETS:
@@ -71,18 +77,20 @@ def node_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_unit_is_right_in_systemds_eyes(tmp_path: Path) -> None:
-    assert run(tool("systemd-analyze"), "verify", f"--root={node_root(tmp_path)}", UNIT.name) == ""
+@pytest.mark.parametrize("path", [UNIT, ROOT_UNIT, ROOT_PATH], ids=lambda path: path.name)
+def test_the_unit_is_right_in_systemds_eyes(tmp_path: Path, path: Path) -> None:
+    assert run(tool("systemd-analyze"), "verify", f"--root={node_root(tmp_path)}", path.name) == ""
 
 
-def test_the_unit_exposes_little() -> None:
+@pytest.mark.parametrize("path", MOST_EXPOSURE_TENTHS, ids=lambda path: path.name)
+def test_the_unit_exposes_little(path: Path) -> None:
     analyze = tool("systemd-analyze")
-    rows = json.loads(run(analyze, "security", "--offline=true", "--json=short", UNIT))
+    rows = json.loads(run(analyze, "security", "--offline=true", "--json=short", path))
     for row in rows:
         if row["exposure"] not in (None, "0.0", ""):
             print(f"{row['exposure']}  {row['name']}: {row['description']}")
-    threshold = f"--threshold={MOST_EXPOSURE_TENTHS}"
-    print(run(analyze, "security", "--offline=true", threshold, UNIT).splitlines()[-1])
+    threshold = f"--threshold={MOST_EXPOSURE_TENTHS[path]}"
+    print(run(analyze, "security", "--offline=true", threshold, path).splitlines()[-1])
 
 
 def test_the_unit_starts_the_installed_program_as_its_user_with_one_capability() -> None:
@@ -91,6 +99,26 @@ def test_the_unit_starts_the_installed_program_as_its_user_with_one_capability()
     assert service["User"] == "etcd-agent"
     assert service["Type"] == "notify"
     assert service["AmbientCapabilities"] == service["CapabilityBoundingSet"] == "CAP_DAC_READ_SEARCH"
+
+
+def test_the_root_unit_has_two_capabilities_no_network_and_writes_in_the_state_folder_alone() -> None:
+    service = unit(ROOT_UNIT)["Service"]
+    assert service["ExecStart"] == f"{PROGRAM} privileged"
+    assert service["CapabilityBoundingSet"] == "CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
+    assert "AmbientCapabilities" not in service
+    assert service["PrivateNetwork"] == "yes"
+    assert service["ReadWritePaths"] == str(config.Paths(Path("/")).state)
+
+
+def test_the_path_unit_watches_the_folder_of_requests() -> None:
+    spool = config.Paths(Path("/")).spool
+    assert unit(ROOT_PATH)["Path"]["DirectoryNotEmpty"] == str(spool / root_request.REQUESTS_FOLDER)
+
+
+def test_the_root_unit_may_write_the_largest_tool_and_takes_no_longer_than_its_unit_allows() -> None:
+    service = unit(ROOT_UNIT)["Service"]
+    assert int(service["LimitFSIZE"].removesuffix("M")) * 1024 * 1024 > etcd_tools.MOST_TOOL_BYTES
+    assert seconds(service["TimeoutStartSec"]) > root_service.TIMEOUT_S
 
 
 def test_the_unit_owns_the_folders_that_the_program_uses() -> None:
@@ -123,17 +151,46 @@ def test_sysusers_makes_the_user(tmp_path: Path) -> None:
 
 
 def test_tmpfiles_makes_the_folders(tmp_path: Path) -> None:
-    own = tmp_path / "own.conf"
-    lines = (SYSTEMD / "etcd-agent.tmpfiles.conf").read_text()
-    own.write_text(lines.replace("etcd-agent etcd-agent -", "-          -          -"))
-    root = tmp_path / "root"
-    root.mkdir()
-    run(tool("systemd-tmpfiles"), f"--root={root}", "--create", own)
+    root = made_by_tmpfiles(tmp_path, service_user=os.getuid())
     paths = config.Paths(root)
     expected = {paths.spool / name for name in FOLDERS} | {paths.locks, paths.work, paths.snapshots, paths.log_folder}
     assert {folder for folder in expected if not folder.is_dir()} == set()
     assert {folder.stat().st_mode & 0o777 for folder in (paths.work, paths.snapshots)} == {0o700}
-    assert {folder.stat().st_mode & 0o777 for folder in (paths.spool, *paths.spool.iterdir())} == {0o750}
+    own = (paths.spool, *(paths.spool / name for name in FOLDERS))
+    assert {folder.stat().st_mode & 0o777 for folder in own} == {0o750}
+
+
+def test_tmpfiles_makes_the_folders_of_the_root_service_and_gives_them_back_to_it(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: folders of two users")
+    paths = config.Paths(made_by_tmpfiles(tmp_path, service_user=SERVICE_UID))
+    folders = {
+        paths.spool / root_request.REQUESTS_FOLDER: (0, SERVICE_UID, 0o770),
+        paths.spool / root_request.RESULTS_FOLDER: (0, SERVICE_UID, 0o750),
+        paths.tools: (0, 0, 0o755),
+    }
+    assert {folder: owned(folder) for folder in folders} == folders
+    for folder in folders:
+        os.chown(folder, SERVICE_UID, SERVICE_UID)
+    made_by_tmpfiles(tmp_path, service_user=SERVICE_UID)
+    assert {folder: owned(folder) for folder in folders} == folders
+
+
+def owned(folder: Path) -> tuple[int, int, int]:
+    status = folder.stat()
+    return status.st_uid, status.st_gid, status.st_mode & 0o7777
+
+
+def made_by_tmpfiles(tmp_path: Path, *, service_user: int) -> Path:
+    """The root folder in which the file was carried out, for a service user of that number."""
+    own, root = tmp_path / "own.conf", tmp_path / "root"
+    root.mkdir(exist_ok=True)
+    owner = 0 if os.geteuid() == 0 else service_user
+    lines = (SYSTEMD / "etcd-agent.tmpfiles.conf").read_text()
+    own.write_text(lines.replace(" etcd-agent ", f" {service_user} ").replace(" etcd-agent ", f" {service_user} ")
+                   .replace(" root ", f" {owner} "))  # fmt: skip
+    run(tool("systemd-tmpfiles"), f"--root={root}", "--create", own)
+    return root
 
 
 def uncommented() -> str:

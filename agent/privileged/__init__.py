@@ -1,0 +1,1 @@
+"""What runs as root: the service behind `spool/root/` and the verbs that it knows."""
