@@ -110,14 +110,13 @@ def _chosen(world: World, seeds: list[int], build: Path, sources: str) -> Iterat
     matrix = cases.matrix(json.loads(path.read_text()))
     print(f"chaos: {len(matrix)} cases in the matrix, dealt to {cases.MATRIX_SEEDS} seeds")
     for seed in seeds:
-        mine = cases.of_seed(seed, matrix)
-        print(f"chaos: seed {seed} has {len(mine)} cases", flush=True)
-        yield from mine
+        yield from cases.of_seed(seed, matrix)
 
 
 def _run_all(world: World, chosen: list[str], progress: Progress, build: Path, wanted: argparse.Namespace) -> None:
     left = [case for case in dict.fromkeys(chosen) if wanted.case or case not in progress.verdicts]
-    print(f"chaos: {len(left)} of {len(chosen)} cases to run", flush=True)
+    seeds = "" if wanted.case else f" of the seeds {report.as_ranges(wanted.seeds)}"
+    print(f"chaos: {len(left)} of {len(chosen)} cases{seeds} to run", flush=True)
 
     def one(case: str) -> None:
         verdict = run.run(world, case, sabotage=wanted.sabotage, keep=build / "broken")

@@ -20,12 +20,13 @@ CHANCES_PER_SEED = 4
 LONGEST_RUN_MS = 1500
 WAYS = ("once", "lost", "late", "twice", "five", "reordered", "other-content", "other-cluster", "no-wait")
 WAYS_OF_TWO_NODES = ("two-nodes", "late-elsewhere", "class-race")  # with one store for both
+FLOODS, KILLS_IN_A_FLOOD, FLOOD_MS = 3, 8, 10_000
 CANCELLED_AT_MS = (0, 60, 120, 250, 500, 900)
 INSTANT_VICTIMS = ("worker", "daemon", "tool", "submit", "node", "stop")
 PARTS_OF_FILE = ("at-0", "at-1", "at-25", "at-50", "at-75", "at-99")
 PROGRESS_POINTS = 2  # the further ones depend on the time that things take
 PATTERN = re.compile(
-    r"(directory|s3) (submit|[a-z0-9-]+/(?:old|new|new-replacing))"
+    r"(directory|s3) (submit|flood|[a-z0-9-]+/(?:old|new|new-replacing))"
     r"(?: (?:[a-z]+(?::[a-z0-9_./-]+){4}>[a-z]+|tool:\d+:(?:before|after|hang|at-\d+)|at-\d+>[a-z]+))*"
 )
 
@@ -84,6 +85,7 @@ def _injection(text: str) -> Injection:
 def matrix(points: Mapping[str, Sequence[str]]) -> list[str]:
     """Every case that is not left to chance, by the points that a clean run passed with each store."""
     cases = [case for store in STORES for case in _deliveries(store)]
+    cases += [f"directory flood {' '.join(_kills_in_a_flood(random.Random(number)))}" for number in range(FLOODS)]
     for store in STORES:
         for point in dict.fromkeys(points[store]):
             if not _depends_on_time(point):
@@ -145,6 +147,12 @@ def _by_chance(chance: random.Random, all_cases: Sequence[str]) -> Iterator[str]
         else:  # the same point in every attempt
             faults = [chance.choice([text for text in fitting if text.startswith("worker:")])] * 3
         yield f"{store} {delivery} {' '.join(faults)}"
+
+
+def _kills_in_a_flood(chance: random.Random) -> list[str]:
+    """Daemons, workers and the whole node, one every second or so."""
+    moments = sorted(chance.randrange(FLOOD_MS) for _ in range(KILLS_IN_A_FLOOD))
+    return [f"at-{at_ms}>{chance.choice(['daemon', 'daemon', 'worker', 'node', 'stop'])}" for at_ms in moments]
 
 
 def _instant(chance: random.Random) -> str:

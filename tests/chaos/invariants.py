@@ -49,7 +49,7 @@ def stored(node: Node) -> Stored:
         folder = node.state / "snapshots"
         files = [path for path in folder.rglob("*") if path.is_file()]
         return Stored({path.relative_to(folder).as_posix(): path.read_bytes() for path in files}, ())
-    client, bucket, prefix = node.world.s3.client(), node.world.s3.bucket, f"{node.prefix}/"
+    client, bucket, prefix = node.world.s3_client, node.world.s3.bucket, f"{node.prefix}/"
     listed = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ())
     objects = {
         key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read()

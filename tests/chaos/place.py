@@ -1,6 +1,7 @@
 """Where cases happen: one etcd and one S3 server for all of them, and fresh nodes for each."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.chaos import killing
 from tests.sandbox import kubernetes_data, s3_server
@@ -77,6 +79,11 @@ class World:
     tools: Path
     etcd: EtcdMember
     s3: S3Server
+
+    @functools.cached_property
+    def s3_client(self) -> Any:
+        """One for all: making it takes as long as half a case."""
+        return self.s3.client()
 
 
 @contextlib.contextmanager

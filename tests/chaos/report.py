@@ -27,6 +27,8 @@ def row_of(verdict: Verdict) -> tuple[str, str]:
         return "delivery", case.way.partition("-")[0] if case.way.startswith("cancelled-") else case.way
     if case.tool_kill and case.tool_kill[1] == "hang":
         return "kill -9 of worker", "while its tool hangs"
+    if case.way == "flood":
+        return "several", "in a flood of 1,000 requests"
     if len(case.injections) > 1:
         return "several", f"{len(case.injections)} faults"
     injection = case.injections[0]
@@ -91,12 +93,17 @@ def told(verdict: Verdict) -> str:
     return f"{problems}\n  again: make chaos SUITE=requests CASE='{verdict.case}'"
 
 
+def as_ranges(seeds: Sequence[int]) -> str:
+    """Seeds as the command takes them."""
+    whole = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
+
+
 def write(folder: Path, suite: str, seeds: Sequence[int], server: str, verdicts: Sequence[Verdict]) -> None:
     """Writes `chaos-<suite>.json` and `.md`."""
-    shown_seeds = f"{seeds[0]}-{seeds[-1]}" if list(seeds) == list(range(seeds[0], seeds[-1] + 1)) else str(list(seeds))
     known = {
         "suite": suite,
-        "command": f"make chaos SUITE={suite} SEEDS={shown_seeds} RESULTS={folder}",
+        "command": f"make chaos SUITE={suite} SEEDS={as_ranges(seeds)} RESULTS={folder}",
         "commit": _output("git", "-C", str(PROJECT), "rev-parse", "HEAD"),
         "measured_at": datetime.now(UTC).strftime("%Y-%m-%d"),
         "seeds": list(seeds),

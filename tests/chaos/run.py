@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import cases, invariants, killing
+from tests.chaos import cases, flood, invariants, killing
 from tests.chaos.cases import Case
 from tests.chaos.deliveries import Answers, Asked, Post, deliver, output_of
 from tests.chaos.place import Node, World, age_everything
@@ -110,6 +110,9 @@ class _Run:
         """Everything of the case. Raises RuntimeError when something does not come to its end."""
         for node in self._nodes:
             node.until(lambda node=node: _serves(node), "the daemon does not serve")  # type: ignore[misc]
+        if self._case.way == "flood":
+            self._flood()
+            return
         with self._instants():
             deliver(self._case, self._post, self._nodes, self._asked, self._also, self._answers)
         self._settle()
@@ -122,6 +125,17 @@ class _Run:
         self._check_leftovers()
         self._check_processes()
         self._check_stores()
+
+    def _flood(self) -> None:
+        ends_at = time.monotonic() + max([0, *(one.at_ms for one in self._case.injections)]) / 1000
+        with self._instants():
+            taken = flood.fill(self._node, self._asked.op_id[-8:], ends_at)
+        self._verdict.problems += flood.problems(self._node, taken)
+        self._verdict.crashes = self._from_outside
+        self._verdict.lost = sum(problem.startswith("lost: ") for problem in self._verdict.problems)
+        self._verdict.outcome = "done"
+        self._check_processes()
+        self._verdict.problems += invariants.problems_of_store(invariants.stored(self._node))
 
     @contextlib.contextmanager
     def _instants(self) -> Iterator[None]:
