@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.platforms.resolution import Resolved
     from agent.ports import Eraser, Etcd, Store
     from agent.privileged.service import RootService
-    from agent.worker import Operation, Worker
+    from agent.worker import Worker
 
 SERVICE = "etcd-agent"
 ROOT_SERVICE = "etcd-agent-root"
@@ -200,9 +200,9 @@ def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
     from agent.adapters import process
     from agent.domain.request import Record
-    from agent.operations import prune, snapshot, verify
+    from agent.operations import leftovers, prune, snapshot, verify
     from agent.operations import tools as etcd_tools
-    from agent.operations.steps import Job, Steps
+    from agent.operations.steps import Job, Operation, Run, Steps
     from agent.worker import Worker
 
     # Each operation makes its own ports: what is wrong with the configuration becomes its result, not a crash.
@@ -221,7 +221,7 @@ def make_worker(node: Node) -> "Worker":
             time_left_s=lambda: deadline_boot_s - process.boot_clock_s(),
         )
 
-    def with_tools(operation: "Operation") -> "Operation":
+    def with_tools(operation: Run) -> Run:
         def run(job: Job, steps: Steps) -> dict[str, Any]:
             etcd_tools.prepare(make_etcd(node), make_tools(node), steps)
             return operation(job, steps)
@@ -229,11 +229,16 @@ def make_worker(node: Node) -> "Worker":
         return run
 
     operations = {
-        "snapshot": with_tools(lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps)),
-        "verify": with_tools(lambda job, steps: verify.run(job, make_snapshot_ports(node), steps)),
-        "prune": lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps),
+        "snapshot": Operation(
+            run=with_tools(lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps)),
+            farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
+        ),
+        "verify": Operation(with_tools(lambda job, steps: verify.run(job, make_snapshot_ports(node), steps))),
+        "prune": Operation(lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps)),
     }
-    return Worker(node.spool, node.paths.locks, node.paths.work, operations, make_job)
+    return Worker(
+        node.spool, node.paths.locks, node.paths.work, operations, make_job, node.config.daemon.parked_interval_s
+    )  # fmt: skip
 
 
 def make_daemon(node: Node) -> "Daemon":
@@ -253,6 +258,7 @@ def make_daemon(node: Node) -> "Daemon":
         worker_argv=[sys.executable, "-m", "agent", *flags, "worker"],
         environment=_worker_environment(),
         timeout_s=lambda operation: node.config.snapshot.timeout_s,
+        parked_interval_s=settings.parked_interval_s,
     )
     log_path = Path(node.config.log.path)
     return Daemon(

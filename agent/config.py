@@ -102,6 +102,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scan_interval_s: Annotated[int, msgspec.Meta(ge=1, le=300)] = 30
     stop_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=600)] = 60
     results_kept_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 15
+    parked_interval_s: Annotated[int, msgspec.Meta(ge=1, le=300)] = 30
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -61,7 +61,7 @@ class Daemon:
         self._take_lock()
         self._spool.create()
         self._spool.sweep_unfinished_writes(time.time() - UNFINISHED_FOR_S)
-        with self._signals(), spool.watch(self._spool.folder / "incoming", self._wake):
+        with self._signals(), spool.watch([self._spool.folder / name for name in ("incoming", "cancel")], self._wake):
             emit(log, logging.INFO, "daemon.started", f"serving {self._spool.folder}", pid=os.getpid())
             self._cycle()
             self._notifier.ready(self._intake.describe())
@@ -73,9 +73,7 @@ class Daemon:
 
     def _cycle(self) -> None:
         now = time.monotonic()
-        self._intake.reap()
-        self._intake.recover()
-        self._intake.start_new()
+        self._intake.cycle()
         self._scan_due = now + self._timing.scan_interval_s
         self._notifier.status(self._intake.describe())
         self._notifier.alive()
@@ -114,20 +112,24 @@ class Daemon:
 
     def _stop(self) -> None:
         """Lets running operations end in their time, then has them clean up; what is left runs again later."""
-        running = self._intake.running
-        self._notifier.stopping(f"stopping, {len(running)} operations to end")
-        emit(log, logging.INFO, "daemon.stopping", f"stopping; {len(running)} operations are given time to end")
+        workers = self._intake.workers
+        self._notifier.stopping(f"stopping, {len(workers.attempts)} operations to end")
+        emit(
+            log, logging.INFO, "daemon.stopping", f"stopping; {len(workers.attempts)} operations are given time to end"
+        )
+        for caretaker in workers.caretakers.values():
+            caretaker.ask_to_end()
         self._await_workers(self._timing.stop_timeout_s, lambda: self._stops_asked > 1)
-        for worker in list(running.values()):
-            worker.process.terminate()
+        for worker in workers.all():
+            worker.ask_to_end()
         self._await_workers(CLEAN_UP_S, lambda: self._stops_asked > 2)
-        for worker in list(running.values()):
-            process.kill_group(worker.process.pid, worker.record.request.op_id)
+        for worker in workers.all():
+            process.kill_group(worker.process.pid, worker.op_id)
         self._intake.reap(rerun=False)
 
     def _await_workers(self, time_s: float, give_up: Callable[[], bool]) -> None:
         ends_at = time.monotonic() + time_s
-        while self._intake.running and time.monotonic() < ends_at and not give_up():
+        while self._intake.workers.all() and time.monotonic() < ends_at and not give_up():
             self._notifier.alive()
             select.select([self._wake_reader], [], [], min(1.0, max(0.0, ends_at - time.monotonic())))
             with contextlib.suppress(BlockingIOError):

@@ -56,6 +56,32 @@ class Refused(AgentError):
         self.rule = rule
 
 
+class Parked(Refused):
+    """A safety rule says no for now, but what asked for the operation still stands: it is to wait and be asked again.
+
+    Of several that wait, those of the lowest `priority` are asked first: 0 for a dead target, 1 for a living one.
+    """
+
+    code = "parked"
+    exit_code = EXIT_STILL_RUNNING
+
+    def __init__(self, message: str, *, rule: str, hint: str, priority: int = 1) -> None:
+        super().__init__(message, rule=rule, hint=hint)
+        self.priority = priority
+
+
+class Cancelled(AgentError):
+    """A person asked for its end by `ops cancel`."""
+
+    code = "cancelled"
+
+
+class AlreadyEnded(AgentError):
+    """There is nothing to cancel any more: the operation keeps the result that it has."""
+
+    code = "already_ended"
+
+
 class NoDaemon(AgentError):
     """Nothing holds the daemon's lock, so nobody will run the request now."""
 

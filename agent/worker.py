@@ -1,37 +1,32 @@
 """Runs one request in a process of its own: lock, bind the trace, run the steps, leave a result.
 
-The only place besides the command's edge that catches every error: whatever happens ends as a result.
+The only place besides the command's edge, and the caretaker beside it, that catches every error: whatever happens ends
+as a result.
 """
 
 import logging
 import os
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from agent import trace
+from agent import outcome
 from agent.adapters import process
 from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
+from agent.domain import attempts, cancellation
 from agent.domain.attempts import with_result
-from agent.domain.request import ErrorResult, Record, Result, Status, format_moment
-from agent.errors import AgentError, Interrupted, Refused, of_the_node
+from agent.domain.cancellation import Cancellation
+from agent.domain.request import ErrorResult, Record, Result, Status
+from agent.errors import Interrupted, Parked, Refused
 from agent.logs import emit
 from agent.operations import leftovers
-from agent.operations.steps import Job, Steps
+from agent.operations.steps import Job, Operation, Steps
+from agent.outcome import EXIT_CRASHED, EXIT_DONE, EXIT_INTERRUPTED, EXIT_LOCKED
 
-EXIT_DONE = 0
-EXIT_CRASHED = 1
-EXIT_INTERRUPTED = 70
-EXIT_LOCKED = 75
-INTERNAL_ERROR = "internal_error"
-
-Operation = Callable[[Job, Steps], dict[str, Any]]
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +39,7 @@ class Worker:
     work: Path
     operations: Mapping[str, Operation]
     make_job: Callable[[Record], Job]
+    parked_interval_s: float = 30.0
 
     def run(self, op_id: str) -> int:
         """Runs the operation that lies in `running/` to its result. Returns the process's exit code."""
@@ -54,30 +50,33 @@ class Worker:
             record = self.spool.read("running", op_id)
         except FileNotFoundError:
             return EXIT_DONE
-        signal.signal(signal.SIGTERM, _interrupt)
-        request = record.request
-        with (
-            trace.bound(
-                trace_id=request.trace_id,
-                op_id=op_id,
-                operation=request.operation,
-                ssm_command_id=request.ssm_command_id,
-                parent_span_id=request.span_id,
-            ),
-            trace.span(),
-        ):
+        with outcome.bound(record):
             try:
-                return self._run_bound(record)
+                return Attempt(self, record).run()
             except Interrupted:  # outside of the operation's own work
                 return EXIT_INTERRUPTED
             except Exception:  # it could not write down what came of it; the daemon runs it again
                 log.exception("the worker ends without a result", extra={"event": "worker.crashed"})
                 return EXIT_CRASHED
 
-    def _run_bound(self, record: Record) -> int:
-        job = self.make_job(record)
-        steps = Steps(lambda progress: self.spool.write_progress(record.request.op_id, dict(progress)))
-        started_at = _now()
+
+class Attempt:
+    """One run of an operation, to the one of its ends that comes."""
+
+    def __init__(self, worker: Worker, record: Record) -> None:
+        self._worker = worker
+        self._spool = worker.spool
+        self._record = record
+        self._operation = worker.operations[record.request.operation]
+        self._job = worker.make_job(record)
+        op_id = record.request.op_id
+        self._steps = Steps(lambda progress: self._spool.write_progress(op_id, dict(progress)), self._commit)
+        self._steps.committed = record.committed
+        self._started_at = outcome.now()
+
+    def run(self) -> int:
+        """Works until there is a result, a reason to wait, or an interruption. Returns the exit code."""
+        record = self._record
         emit(
             log, logging.INFO, "operation.started", f"{record.request.operation} started, attempt {record.attempt}",
             attempt=record.attempt, generation=record.generation,
@@ -86,72 +85,86 @@ class Worker:
         error: ErrorResult | None = None
         status: Status = "succeeded"
         try:
-            job.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            output = self.operations[record.request.operation](job, steps)
+            if self._asked_to_cancel() is not None:
+                raise Interrupted("cancelled before it began")
+            leftovers.remove_operation(self._worker.work, record.request.op_id)
+            self._job.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            output = self._operation.run(self._job, self._steps)
         except Interrupted:
-            emit(
-                log, logging.WARNING, "operation.interrupted", "the service stops; this runs again after its next start"
-            )
-            leftovers.remove_attempt(job.folder)
-            # Stopping the service is no fault of the operation, so it costs it none of its attempts.
-            self.spool.update_running(msgspec.structs.replace(record, attempt=record.attempt - 1))
-            return EXIT_INTERRUPTED
-        except Exception as failure:
-            error = _explained(failure)
+            outcome.decided()
+            return self._interrupted()
+        except Exception as failure:  # noqa: BLE001 - `explained` logs what is no error of ours
+            if isinstance(failure, Parked) and self._operation.recheck is not None:
+                outcome.decided()
+                return self._park(failure)
+            error = outcome.explained(failure)
             status = "refused" if isinstance(failure, Refused) else "failed"
-            if error is None:  # a defect of ours must end as a result too, never as a lost request
-                log.exception("the operation met an unexpected error", extra={"event": "operation.crashed"})
-                text = f"{type(failure).__name__}: {failure}"
-                error = ErrorResult(INTERNAL_ERROR, text, "report this with the log lines")
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is decided is written down whole
-        leftovers.remove_attempt(job.folder)
-        self._finish(record, status, steps, started_at, output, error)
+        outcome.decided()
+        self._finish(status, output, error)
         return EXIT_DONE
 
-    def _finish(
-        self, record: Record, status: Status, steps: Steps, started_at: str, output: dict[str, Any],
-        error: ErrorResult | None,
-    ) -> None:  # fmt: skip
-        result = Result(
-            op_id=record.request.op_id, generation=record.generation, trace_id=record.request.trace_id,
-            operation=record.request.operation, status=status, attempt=record.attempt, started_at=started_at,
-            finished_at=_now(), steps=tuple(steps.results), output=output, error=error,
+    def _interrupted(self) -> int:
+        asked = self._asked_to_cancel()
+        if asked is not None:
+            outcome.say_farewell(self._operation, self._job, self._steps)
+            error = attempts.error_result(cancellation.failure(self._record, asked))
+            self._finish("failed", {}, error, cancel_trace_id=asked.trace_id)
+            return EXIT_DONE
+        leftovers.remove_attempt(self._job.folder)
+        if self._job.time_left_s() <= 0:
+            emit(log, logging.WARNING, "operation.interrupted", "its time is over; it is ended")
+            return EXIT_INTERRUPTED
+        emit(log, logging.WARNING, "operation.interrupted", "the service stops; this runs again after its next start")
+        # Stopping the service is no fault of the operation, so it costs it none of its attempts.
+        self._spool.update_running(
+            msgspec.structs.replace(self._record, attempt=self._record.attempt - 1, committed=self._steps.committed)
+        )
+        return EXIT_INTERRUPTED
+
+    def _park(self, parked: Parked) -> int:
+        """Waiting is no attempt: what was counted for this one is given back."""
+        interval_s = self._worker.parked_interval_s
+        record = attempts.parked(
+            msgspec.structs.replace(self._record, attempt=self._record.attempt - 1), parked,
+            moment=outcome.now(), next_check_at=outcome.now(later_s=interval_s),
         )  # fmt: skip
-        _log_result(result)
-        self.spool.finish(with_result(record, result))
+        leftovers.remove_attempt(self._job.folder)
+        emit(
+            log, logging.WARNING, "operation.parked", f"it waits: [{parked.rule}] {parked.message}",
+            rule=parked.rule, error_hint=parked.hint,
+        )  # fmt: skip
+        self._spool.park(record)
+        return EXIT_DONE
 
+    def _commit(self) -> None:
+        """The point of no return: on disk first, then a cancellation that came before is looked for once more.
 
-def _log_result(result: Result) -> None:
-    duration_ms = sum(step.duration_ms for step in result.steps)
-    fields: dict[str, object] = {"status": result.status, "duration_ms": duration_ms, "attempt": result.attempt}
-    if result.error is None:
-        emit(log, logging.INFO, "operation.finished", f"{result.operation} succeeded", **fields)
-        return
-    error = result.error
-    fields |= {"error_code": error.code, "error_message": error.message, "error_hint": error.hint}
-    event, level = (
-        ("guard.refused", logging.WARNING) if result.status == "refused" else ("operation.failed", logging.ERROR)
-    )
-    emit(log, level, event, f"{result.operation} {result.status}: {error.message}", **fields)
+        So the daemon, which looks for the mark after it saw a cancellation, and this worker can not both go ahead.
+        """
+        if self._asked_to_cancel() is None:
+            self._spool.update_running(msgspec.structs.replace(self._record, committed=True))
+            if self._asked_to_cancel() is None:
+                return
+            self._spool.update_running(self._record)
+        raise Interrupted("cancelled before the point of no return")
 
+    def _asked_to_cancel(self) -> Cancellation | None:
+        if self._steps.committed:
+            return None
+        return self._spool.cancellations.find(self._record.request.op_id, self._record.generation)
 
-def _explained(failure: Exception) -> ErrorResult | None:
-    known = of_the_node(failure) if isinstance(failure, OSError) else failure
-    if not isinstance(known, AgentError):
-        return None
-    return ErrorResult(known.code, _told(known), known.hint, known.retryable)
-
-
-def _told(failure: AgentError) -> str:
-    return f"[{failure.rule}] {failure.message}" if isinstance(failure, Refused) else failure.message
-
-
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise Interrupted("the service is stopping")
-
-
-def _now() -> str:
-    return format_moment(datetime.now(UTC))
+    def _finish(
+        self, status: Status, output: dict[str, Any], error: ErrorResult | None, *, cancel_trace_id: str = ""
+    ) -> None:
+        leftovers.remove_attempt(self._job.folder)
+        record, request = self._record, self._record.request
+        result = Result(
+            op_id=request.op_id, generation=record.generation, trace_id=request.trace_id, operation=request.operation,
+            status=status, attempt=record.attempt, started_at=self._started_at, finished_at=outcome.now(),
+            steps=tuple(self._steps.results), output=output, error=error,
+        )  # fmt: skip
+        outcome.log_result(result, cancel_trace_id=cancel_trace_id)
+        self._spool.finish(with_result(record, result))
 
 
 def exit_process(code: int) -> None:

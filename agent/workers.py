@@ -1,11 +1,15 @@
-"""The worker processes of this daemon: started, ended in time, reaped; at most one attempt per slot."""
+"""The worker processes of this daemon: started, asked to end, ended in time, reaped.
+
+At most one attempt per slot; beside them caretakers, which look after what is parked or to be ended and need no slot.
+"""
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+
+import msgspec
 
 from agent import trace
 from agent.adapters import process
@@ -15,16 +19,29 @@ from agent.errors import AgentError
 from agent.logs import emit
 
 CLEAN_UP_S = 5.0
+CARETAKER_S = 20.0
+CARETAKER_FLAG = "--caretaker"
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Running:
-    """A worker of this daemon, and when it was told that its time is over."""
+    """A worker of this daemon: until when it may work, and when it was asked to end, both by the boot clock."""
 
     process: process.Worker
     record: Record
-    terminated_at: float | None = None
+    ends_at_s: float | None
+    asked_at_s: float | None = None
+
+    @property
+    def op_id(self) -> str:
+        return self.record.request.op_id
+
+    def ask_to_end(self) -> None:
+        """Asks it once; from then on it has the clean-up time."""
+        if self.asked_at_s is None:
+            self.asked_at_s = process.boot_clock_s()
+            self.process.terminate()
 
 
 class Workers:
@@ -39,47 +56,59 @@ class Workers:
         self.clean_up_s = clean_up_s
         self.ended = 0
         self.attempts: dict[str, Running] = {}  # by slot
+        self.caretakers: dict[str, Running] = {}  # by op_id
+
+    def all(self) -> list[Running]:
+        """Every worker of this daemon."""
+        return [*self.attempts.values(), *self.caretakers.values()]
 
     def start(self, record: Record) -> None:
         """The next attempt at an operation in `running/`; its number is written down before."""
-        op_id = record.request.op_id
-        attempt = Record(record.request, record.generation, record.attempt + 1, record.acceptance, record.results)
+        attempt = msgspec.structs.replace(record, attempt=record.attempt + 1)
         self._spool.update_running(attempt)
-        worker = process.spawn_worker([*self._argv, op_id], op_id, self._environment)
-        self.attempts[OPERATIONS[record.request.operation].slot] = Running(worker, attempt)
+        deadline_s = record.acceptance.deadline_boot_s if record.acceptance else None
+        worker = self._spawn(record.request.op_id)
+        self.attempts[OPERATIONS[record.request.operation].slot] = Running(worker, attempt, deadline_s)
+
+    def start_caretaker(self, record: Record) -> None:
+        """A short look at an operation at which no attempt works."""
+        worker = self._spawn(CARETAKER_FLAG, record.request.op_id)
+        self.caretakers[record.request.op_id] = Running(worker, record, process.boot_clock_s() + CARETAKER_S)
 
     def take_ended(self) -> Iterator[tuple[Running, int]]:
         """Those that ended, with their exit codes; those whose time is over are ended."""
-        for slot, running in list(self.attempts.items()):
-            exit_code = running.process.poll()
-            if exit_code is None:
-                self._bound(running)
-                continue
-            del self.attempts[slot]
-            self.ended += 1
-            yield running, exit_code
+        for place in (self.attempts, self.caretakers):
+            for key, running in list(place.items()):
+                exit_code = running.process.poll()
+                if exit_code is None:
+                    self._bound(running)
+                    continue
+                del place[key]
+                self.ended += place is self.attempts
+                yield running, exit_code
 
     def next_deadline_in_s(self) -> float | None:
         """Seconds until a worker's time is over, or None."""
         times = []
-        for running in self.attempts.values():
-            if running.terminated_at is not None:
-                times.append(running.terminated_at + self.clean_up_s - time.monotonic())
-            elif running.record.acceptance is not None:
-                times.append(running.record.acceptance.deadline_boot_s - process.boot_clock_s())
-        return max(0.01, min(times)) if times else None
+        for running in self.all():
+            if running.asked_at_s is not None:
+                times.append(running.asked_at_s + self.clean_up_s)
+            elif running.ends_at_s is not None:
+                times.append(running.ends_at_s)
+        return max(0.01, min(times) - process.boot_clock_s()) if times else None
+
+    def _spawn(self, *arguments: str) -> process.Worker:
+        return process.spawn_worker([*self._argv, *arguments], arguments[-1], self._environment)
 
     def _bound(self, running: Running) -> None:
-        """At the deadline the worker is asked to clean up, a little later its whole group is killed."""
-        acceptance = running.record.acceptance
-        if acceptance is None or process.boot_clock_s() < acceptance.deadline_boot_s:
-            return
-        if running.terminated_at is None:
-            running.terminated_at = time.monotonic()
-            running.process.terminate()
-        elif time.monotonic() >= running.terminated_at + self.clean_up_s:
-            with bound_to(running.record), going_on(running.record.request.op_id):
-                process.kill_group(running.process.pid, running.record.request.op_id)
+        """When its time is over it is asked to clean up, a little later its whole group is killed."""
+        now_s = process.boot_clock_s()
+        if running.asked_at_s is not None:
+            if now_s >= running.asked_at_s + self.clean_up_s:
+                with bound_to(running.record), going_on(running.op_id):
+                    process.kill_group(running.process.pid, running.op_id)
+        elif running.ends_at_s is not None and now_s >= running.ends_at_s:
+            running.ask_to_end()
 
 
 @contextlib.contextmanager

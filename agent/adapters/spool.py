@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.adapters import files
 from agent.adapters.files import Entry as Entry
+from agent.adapters.spool_cancellations import Cancellations
 from agent.adapters.spool_rejections import Rejections
 from agent.adapters.spool_watch import watch as watch
 from agent.domain.request import MOST_REQUEST_BYTES, Record, Status, decode, encode
@@ -21,7 +22,7 @@ from agent.errors import AgentError, BadInput, SpoolFull
 
 LIVE_STATES = ("incoming", "waiting", "running")
 ENDS: tuple[Status | str, ...] = ("done", "failed", "refused")
-FOLDERS = (*LIVE_STATES, *ENDS, "rejected", "progress")
+FOLDERS = (*LIVE_STATES, *ENDS, "cancel", "rejected", "progress")
 END_OF_STATUS = {"succeeded": "done", "failed": "failed", "refused": "refused"}
 MOST_WAITING = 1000
 GATE_WAIT_S = 5.0
@@ -80,10 +81,10 @@ class Spool:
                 )
             yield
 
-    def find(self, op_id: str) -> Found | None:
-        """Where an operation is now. Raises BadInput when its record is damaged."""
+    def find(self, op_id: str, *, beyond_incoming: bool = False) -> Found | None:
+        """Where an operation is now, or where beyond `incoming/`. Raises BadInput when its record is damaged."""
         for _ in range(2):  # twice: one that went back to `incoming/` meanwhile is seen by the second look
-            for state in LIVE_STATES:
+            for state in LIVE_STATES[beyond_incoming:]:
                 with contextlib.suppress(FileNotFoundError):
                     return Found(state, self.read(state, op_id))
             if (end := self.end_of(op_id)) is not None:
@@ -134,6 +135,16 @@ class Spool:
         """Replaces the record of a running operation."""
         files.write_atomic(self.path("running", record.request.op_id), encode(record))
 
+    def park(self, record: Record) -> None:
+        """Moves a running operation to `waiting/`, or replaces its record there."""
+        files.write_atomic(self.path("waiting", record.request.op_id), encode(record))
+        self.drop_running(record.request.op_id)
+
+    def unpark(self, record: Record) -> None:
+        """Moves a parked operation to `running/`."""
+        self.update_running(record)
+        self.drop_waiting(record.request.op_id)
+
     def finish(self, record: Record) -> None:
         """Moves a record with its result to the end that the result's status names."""
         result = record.result
@@ -142,6 +153,7 @@ class Spool:
         op_id, end = record.request.op_id, END_OF_STATUS[result.status]
         files.write_atomic(self.path(end, op_id), encode(record))
         self.drop_running(op_id)
+        self.drop_waiting(op_id)
         for other in ENDS:
             if other != end:  # the result of an earlier generation; the record carries it along
                 self.path(other, op_id).unlink(missing_ok=True)
@@ -150,6 +162,10 @@ class Spool:
         """Removes the record, and before it the progress, of what ended: a crash between leaves what is found again."""
         self.path("progress", op_id).unlink(missing_ok=True)
         self.path("running", op_id).unlink(missing_ok=True)
+
+    def drop_waiting(self, op_id: str) -> None:
+        """Removes the record of what waits no more."""
+        self.path("waiting", op_id).unlink(missing_ok=True)
 
     def ended(self, op_id: str, generation: int) -> bool:
         """Whether that generation has ended."""
@@ -160,13 +176,24 @@ class Spool:
         return False
 
     @property
+    def cancellations(self) -> Cancellations:
+        """What is to be cancelled."""
+        return Cancellations(self.folder / "cancel")
+
+    @property
     def rejections(self) -> Rejections:
         """What was put aside as no valid request."""
         return Rejections(self.folder / "rejected")
 
-    def reject(self, name: str, reason: str, now: str) -> None:
-        """Moves what is no request from `incoming/` to `rejected/`, with the reason beside it."""
-        self.rejections.put(self.folder / "incoming" / name, reason, now)
+    def reject(self, name: str, reason: str, now: str, *, state: str = "incoming") -> None:
+        """Moves what is no request to `rejected/`, with the reason beside it."""
+        self.rejections.put(self.folder / state / name, reason, now)
+
+    def is_parked(self, op_id: str, generation: int) -> bool:
+        """Whether that generation waits for the cluster."""
+        with contextlib.suppress(FileNotFoundError, BadInput):
+            return self.read("waiting", op_id).generation >= generation
+        return False
 
     def write_progress(self, op_id: str, progress: dict[str, Any]) -> None:
         """Says how far an operation is; not synced, it is only for onlookers."""

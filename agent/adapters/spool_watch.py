@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from agent.logs import emit
@@ -11,8 +11,8 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
-    """Calls `wake` from another thread whenever a file appears in the folder.
+def watch(folders: Sequence[Path], wake: Callable[[], None]) -> Iterator[None]:
+    """Calls `wake` from another thread whenever a file appears in one of the folders.
 
     Events only wake; what counts is the scan of the folder. So a node whose inotify instances are used up (as many
     pods can do) is served by the scan alone. Watchdog is imported here so that `submit` starts fast.
@@ -25,11 +25,12 @@ def watch(folder: Path, wake: Callable[[], None]) -> Iterator[None]:
             wake()
 
     observer = Observer()
-    observer.schedule(Waker(), str(folder), event_filter=[FileCreatedEvent, FileMovedEvent])
+    for folder in folders:
+        observer.schedule(Waker(), str(folder), event_filter=[FileCreatedEvent, FileMovedEvent])
     try:
         observer.start()
     except OSError as error:
-        emit(log, logging.WARNING, "spool.unwatched", f"{folder} can not be watched, only scanned: {error}")
+        emit(log, logging.WARNING, "spool.unwatched", f"{folders[0].parent} can not be watched, only scanned: {error}")
         yield
         return
     try:

@@ -18,7 +18,7 @@ from agent.adapters.spool import become_owner
 from agent.bootstrap import Node, configure_logs
 from agent.cli.waiting import OnProgress, hand_over, wait_for_end
 from agent.domain import request as requests
-from agent.domain.request import Record, Request
+from agent.domain.request import Parking, Record, Request
 from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_STILL_RUNNING, AgentError, exit_code_of
 from agent.logs import emit
 
@@ -49,6 +49,7 @@ class Answer:
     exit_code: int
     record: Record | None = None
     progress: Mapping[str, Any] | None = None
+    parking: Parking | None = None
 
     def document(self) -> dict[str, Any]:
         """The answer as `--json` prints it."""
@@ -57,6 +58,8 @@ class Answer:
             document["result"] = msgspec.to_builtins(self.record.result)
         if self.progress is not None:
             document["progress"] = dict(self.progress)
+        if self.parking is not None:
+            document["waits_for"] = msgspec.to_builtins(self.parking)
         return document
 
 
@@ -83,7 +86,7 @@ def _awaited(
     """Waits; the log says how long and what for, so that a trace shows what its caller was told."""
     started = time.monotonic()
     try:
-        found = wait_for_end(node, request.op_id, generation, timeout_s, on_progress)
+        found = wait_for_end(node, request, generation, timeout_s, on_progress)
     except KeyboardInterrupt:
         click.echo(f"{request.op_id} goes on: `etcd-agent ops show {request.op_id}`", err=True)
         raise
@@ -188,4 +191,5 @@ def _unended(node: Node, request: Request, exit_code: int) -> Answer:
     trace_id = found.record.request.trace_id if found else request.trace_id
     state = found.state if found and found.state != "incoming" else QUEUED
     progress = node.spool.read_progress(request.op_id) if exit_code else None
-    return Answer(request.op_id, trace_id, state, exit_code, progress=progress)
+    parking = found.record.parking if found and found.state == "waiting" else None
+    return Answer(request.op_id, trace_id, state, exit_code, progress=progress, parking=parking)

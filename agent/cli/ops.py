@@ -1,4 +1,4 @@
-"""`ops list` and `ops show`: what was asked of this node, how far it is and how it ended."""
+"""`ops`: what was asked of this node, how far it is, how it ended, and its cancellation."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -7,11 +7,11 @@ from typing import Any
 import click
 import msgspec
 
-from agent.adapters.spool import ENDS, LIVE_STATES, SUFFIX
-from agent.bootstrap import Node
-from agent.cli import operation_views, tables
+from agent.adapters.spool import ENDS, LIVE_STATES, SUFFIX, Found
+from agent.bootstrap import Node, load_node
+from agent.cli import asking, operation_views, tables
 from agent.cli.reading import reading, require_spool
-from agent.domain.request import OpId
+from agent.domain.request import is_op_id
 from agent.errors import AgentError, BadInput
 
 STATES = (*LIVE_STATES, *ENDS, "rejected")
@@ -49,15 +49,10 @@ def list_(flags: tuple[str, ...], states: tuple[str, ...], limit: int, as_json: 
 @click.pass_obj
 def show(flags: tuple[str, ...], op_id: str, as_json: bool) -> None:
     """All that is known of operation OP_ID: its steps, its result or how far it is."""
-    try:
-        msgspec.convert(op_id, OpId)
-    except msgspec.ValidationError:
-        raise BadInput(f"{op_id[:80]!r} is no operation id", hint="`etcd-agent ops list` shows them") from None
+    require_op_id(op_id)
     with reading(flags) as node:
         require_spool(node)
-        found = node.spool.find(op_id)
-        if found is None:
-            raise _unknown(node, op_id)
+        found = known(node, op_id)
         progress = node.spool.read_progress(op_id)
     document = {
         "state": found.state, **msgspec.to_builtins(found.record), "result": msgspec.to_builtins(found.record.result),
@@ -67,6 +62,33 @@ def show(flags: tuple[str, ...], op_id: str, as_json: bool) -> None:
         tables.print_json(document)
         return
     operation_views.print_operation(found.state, found.record, progress, datetime.now(UTC))
+
+
+@ops.command()
+@click.argument("op_id")
+@click.option("--wait/--no-wait", default=True, help="Wait for its end (default), or return once that is asked.")
+@click.option("--timeout", "timeout_s", type=asking.SECONDS, help="Seconds to wait; exit 4 when it has not ended.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, or why not, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def cancel(
+    flags: tuple[str, ...], op_id: str, wait: bool, timeout_s: float | None, dry_run: bool, as_json: bool
+) -> int:
+    """End operation OP_ID without its result, for good.
+
+    What waits never starts; what runs is asked to clean up, and killed 5 s later. What has ended keeps its result
+    (exit 1), and what passed its point of no return goes on (exit 3).
+    """
+    from agent.cli import cancelling
+
+    require_op_id(op_id)
+    if dry_run:
+        with reading(flags) as node:
+            require_spool(node)
+            return cancelling.print_plan(known(node, op_id), node.daemon_is_there, as_json)
+    node = load_node(flags)
+    asking.open_spool(node)
+    return cancelling.cancel(node, known(node, op_id), wait, timeout_s, as_json)
 
 
 def _rows(node: Node, states: tuple[str, ...], now: datetime) -> Iterator[dict[str, Any]]:
@@ -86,6 +108,20 @@ def _rows(node: Node, states: tuple[str, ...], now: datetime) -> Iterator[dict[s
                 continue  # it moved on while we looked, and shows in its next state
             except BadInput as error:
                 yield {"state": state, "op_id": op_id, "since": "", "message": f"damaged: {error.message}"}
+
+
+def require_op_id(text: str) -> None:
+    """Raises BadInput when it can not be one."""
+    if not is_op_id(text):
+        raise BadInput(f"{text[:80]!r} is no operation id", hint="`etcd-agent ops list` shows them")
+
+
+def known(node: Node, op_id: str) -> Found:
+    """Where the operation is. Raises AgentError when this node does not know it."""
+    found = node.spool.find(op_id)
+    if found is None:
+        raise _unknown(node, op_id)
+    return found
 
 
 def _unknown(node: Node, op_id: str) -> AgentError:

@@ -21,15 +21,18 @@ def run(flags: tuple[str, ...]) -> None:
 
 @click.command(hidden=True)
 @click.argument("op_id")
+@click.option("--caretaker", "as_caretaker", is_flag=True, help="Look after one that is parked or to be ended.")
 @click.pass_obj
-def worker(flags: tuple[str, ...], op_id: str) -> None:
+def worker(flags: tuple[str, ...], op_id: str, as_caretaker: bool) -> None:
     """Runs one claimed operation."""
     node = bootstrap.load_node(flags)
     bootstrap.configure_logs(node)
     worker_ = bootstrap.make_worker(node)
-    code = worker_.run(op_id)
 
+    from agent import caretaker
     from agent.worker import exit_process
+
+    code = caretaker.run(worker_, op_id) if as_caretaker else worker_.run(op_id)
 
     exit_process(code)
 

@@ -53,6 +53,10 @@ def _print(answer: asking.Answer, as_json: bool) -> None:
         click.echo(json.dumps(answer.document()))
         return
     click.echo(f"{answer.op_id}: {answer.state}  trace={answer.trace_id}")
+    if answer.parking is not None:
+        click.echo(
+            f"it waits: [{answer.parking.rule}] {answer.parking.message}\n  next: {answer.parking.hint}", err=True
+        )
     result = answer.record.result if answer.record else None
     if result is not None and result.error is not None:
         click.echo(f"{result.error.message}\n  next: {result.error.hint}", err=True)

@@ -39,14 +39,18 @@ def hand_over(node: Node, request: Request) -> int:
 
 
 def wait_for_end(
-    node: Node, op_id: str, generation: int, timeout_s: float | None, on_progress: OnProgress
+    node: Node, request: Request, generation: int, timeout_s: float | None, on_progress: OnProgress
 ) -> Found | None:
-    """Waits for that generation's end; None when the time is over. Raises NoDaemon after 10 s without one."""
+    """Waits for that generation's end; None when the time is over.
+
+    Raises NoDaemon after 10 s without one, BadInput when the op id turns out to be other work's.
+    """
+    op_id = request.op_id
     started = time.monotonic()
     daemon_seen_at = seen_at = started
     pause_s = POLL_FIRST_S
     while True:
-        found = node.spool.find(op_id)
+        found = _of_this_work(node, request)
         if found is not None and found.state in ENDS and found.record.generation >= generation:
             return found
         now = time.monotonic()
@@ -68,6 +72,24 @@ def wait_for_end(
         pause_s = min(POLL_MOST_S, pause_s * 1.5)
 
 
+def _of_this_work(node: Node, request: Request) -> Found | None:
+    """Where the work is. What only lies in `incoming/` beside it, with other content, is to be rejected itself."""
+    found = node.spool.find(request.op_id)
+    if found is not None and found.state == "incoming" and not found.record.request.same_work_as(request):
+        found = node.spool.find(request.op_id, beyond_incoming=True)
+    if found is not None and not found.record.request.same_work_as(request):
+        raise _other_work(found)
+    return found
+
+
+def _other_work(found: Found) -> BadInput:
+    known = found.record.request
+    return BadInput(
+        f"{known.op_id} is known for other work: {known.operation} {known.params}",
+        hint="an op id names one piece of work; leave --op-id out for a fresh one",
+    )
+
+
 def _gone(node: Node, op_id: str) -> AgentError:
     """The error for a request that lies in no folder any more, so that nobody waits for it for ever."""
     reason = node.spool.rejections.last(op_id)
@@ -80,10 +102,7 @@ def _next_generation(found: Found, request: Request) -> Record | None:
     """The record of a new generation, or None when what is known is to be waited for or returned."""
     known = found.record
     if not known.request.same_work_as(request):
-        raise BadInput(
-            f"{request.op_id} is known for other work: {known.request.operation} {known.request.params}",
-            hint="an op id names one piece of work; leave --op-id out for a fresh one",
-        )
+        raise _other_work(found)
     if known.request.trace_id != request.trace_id:
         emit(log, logging.INFO, "trace.adopted", f"{request.op_id} goes on under the trace that came first",
              first_trace_id=known.request.trace_id)  # fmt: skip

@@ -1,7 +1,9 @@
 """Whether an operation whose worker is gone runs again, and what its end says when it does not. Pure."""
 
-from agent.domain.request import MOST_ATTEMPTS, Acceptance, ErrorResult, Record, Result
-from agent.errors import AgentError, DeadlineExceeded, WorkerCrashed
+import msgspec
+
+from agent.domain.request import MOST_ATTEMPTS, Acceptance, ErrorResult, Parking, Record, Result
+from agent.errors import AgentError, DeadlineExceeded, Parked, Refused, WorkerCrashed
 
 
 def time_left_s(acceptance: Acceptance, *, boot_id: str, boot_clock_s: float) -> float:
@@ -27,15 +29,41 @@ def why_not_again(record: Record, left_s: float | None) -> AgentError | None:
     return None
 
 
-def failed(record: Record, failure: AgentError, moment: str) -> Record:
-    """The record with the result that an operation gets which no worker could end."""
+def ended(record: Record, failure: AgentError | ErrorResult, moment: str) -> Record:
+    """The record with the result that an operation gets which no attempt ended."""
     request = record.request
+    refused = isinstance(failure, Refused)
+    error = error_result(failure) if isinstance(failure, AgentError) else failure
     result = Result(
         op_id=request.op_id, generation=record.generation, trace_id=request.trace_id, operation=request.operation,
-        status="failed", attempt=max(1, record.attempt), started_at=moment, finished_at=moment,
-        error=ErrorResult(failure.code, failure.message, failure.hint, failure.retryable),
+        status="refused" if refused else "failed", attempt=record.attempt, started_at=moment, finished_at=moment,
+        error=error,
     )  # fmt: skip
     return with_result(record, result)
+
+
+def error_result(failure: AgentError) -> ErrorResult:
+    """What a result says of a failure; a refusal's message begins with its rule."""
+    if isinstance(failure, Refused):
+        return ErrorResult(Refused.code, f"[{failure.rule}] {failure.message}", failure.hint, failure.retryable)
+    return ErrorResult(failure.code, failure.message, failure.hint, failure.retryable)
+
+
+def parked(record: Record, parked: Parked, *, moment: str, next_check_at: str) -> Record:
+    """The record that waits, with the reason; it keeps the time since when it waits."""
+    before = record.parking
+    parking = Parking(
+        parked.rule, parked.message, parked.hint, parked.priority, before.since if before else moment, moment,
+        next_check_at,
+    )  # fmt: skip
+    return msgspec.structs.replace(record, parking=parking)
+
+
+def overdue(parking: Parking) -> Refused:
+    """What a parked operation ends with when its time is over: the last reason."""
+    return Refused(
+        f"it waited since {parking.since} and its time is over: {parking.message}", rule=parking.rule, hint=parking.hint
+    )
 
 
 def with_result(record: Record, result: Result) -> Record:

@@ -113,6 +113,19 @@ class Acceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: int
 
 
+class Parking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an operation waits for the cluster and what would let it go; of several, the lowest priority comes first."""
+
+    rule: str
+    message: str
+    hint: str
+    priority: int
+    since: str
+    checked_at: str
+    next_check_at: str
+    may_go: bool = False
+
+
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A spool file: the request, how far it got, and the results of its generations, the newest last."""
 
@@ -121,6 +134,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempt: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     acceptance: Acceptance | None = None
     results: tuple[Result, ...] = ()
+    committed: bool = False  # it passed the point from which it can not be cancelled any more
+    parking: Parking | None = None
     schema: Literal[1] = 1
 
     @property
@@ -195,6 +210,15 @@ def parse_moment(text: str) -> datetime:
     if moment is None or moment.timestamp() < 0:
         raise BadInput(f"{text!r} is not a time since 1970", hint="write UTC as 2026-01-31T12:00:00Z")
     return moment
+
+
+def is_op_id(text: str) -> bool:
+    """Whether a name can be an operation's: then it is safe as the name of a file, too."""
+    try:
+        msgspec.convert(text, OpId)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def format_moment(moment: datetime) -> str:

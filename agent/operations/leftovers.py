@@ -7,11 +7,12 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent.errors import AgentError
 from agent.logs import emit
+from agent.operations.steps import Job
 from agent.ports import Store
 
 JOURNAL_NAME = "upload.json"
@@ -49,20 +50,34 @@ def abandon_uploads(work_root: Path, own: Path, store: Store) -> None:
     To be called before an upload of our own starts: an earlier generation may have left a journal in our folder.
     """
     for folder in _attempt_folders(work_root):
-        path = folder / JOURNAL_NAME
-        try:
-            journal = json.loads(path.read_text())
-            store.abandon(str(journal["key"]), str(journal["upload_id"]))
-        except AgentError as error:
-            emit(log, logging.WARNING, "upload.left", f"an upload of a killed attempt stays for now: {error}")
-            continue
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
-            pass  # killed while it wrote the journal, so before the first part
-        else:
-            emit(log, logging.INFO, "upload.abandoned", "aborted the upload of a killed attempt", key=journal["key"])
-        path.unlink(missing_ok=True)
-        if folder != own:
+        if _abandon(folder, store) and folder != own:
             _remove_if_empty(folder)
+
+
+def _abandon(folder: Path, store: Store) -> bool:
+    """Whether the folder has no journal any more."""
+    path = folder / JOURNAL_NAME
+    try:
+        journal = json.loads(path.read_text())
+        store.abandon(str(journal["key"]), str(journal["upload_id"]))
+    except AgentError as error:
+        emit(log, logging.WARNING, "upload.left", f"an upload of a killed attempt stays for now: {error}")
+        return False
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
+        pass  # killed while it wrote the journal, so before the first part
+    else:
+        emit(log, logging.INFO, "upload.abandoned", "aborted the upload of a killed attempt", key=journal["key"])
+    path.unlink(missing_ok=True)
+    return True
+
+
+def give_uploads_up(job: Job, make_store: Callable[[], Store]) -> None:
+    """Aborts the uploads of an operation that ends without another attempt; makes the store only if there are any."""
+    folders = [folder for folder in _folders(job.work_root / job.request.op_id) if (folder / JOURNAL_NAME).exists()]
+    store = make_store() if folders else None
+    for folder in folders:
+        if store is not None:
+            _abandon(folder, store)
 
 
 def remove_attempt(folder: Path) -> None:
@@ -81,8 +96,11 @@ def remove_operation(work_root: Path, op_id: str) -> None:
 
 def _attempt_folders(work_root: Path) -> Iterator[Path]:
     for operation in list(work_root.iterdir()):
-        if operation.is_dir():
-            yield from (folder for folder in list(operation.iterdir()) if folder.is_dir())
+        yield from _folders(operation)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def _remove_all_but_journal(folder: Path) -> None:

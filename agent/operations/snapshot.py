@@ -67,7 +67,7 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
             following.verified()
         with steps.step("store"):
             stored = sending.result(job, lambda done_bytes: steps.progress(done_bytes, verified.raw.size_bytes))
-    with steps.step("manifest"):
+    with steps.step("manifest", no_return=True):
         manifest = _manifest(job, ports, source, verified, stored, retention_class, started_at)
         return committing.commit(job, ports.store, manifest)
 

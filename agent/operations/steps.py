@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from agent import trace
 from agent.domain.request import Request, Status, StepResult
@@ -14,21 +14,31 @@ from agent.errors import AgentError, DeadlineExceeded, Refused
 from agent.logs import emit
 
 PROGRESS_INTERVAL_S = 0.25
+Run: TypeAlias = "Callable[[Job, Steps], dict[str, Any]]"
 log = logging.getLogger(__name__)
 
 
 class Steps:
     """Runs and remembers the steps of one attempt. `report` receives the progress, at most four times a second."""
 
-    def __init__(self, report: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, report: Callable[[Mapping[str, Any]], None], commit: Callable[[], None] = lambda: None) -> None:
         self._report = report
+        self._commit = commit
+        self.committed = False
         self._reported_at = 0.0
         self._name = ""
         self.results: list[StepResult] = []
 
     @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """A step: logged when it starts and when it ends, however it ends."""
+    def step(self, name: str, *, no_return: bool = False) -> Iterator[None]:
+        """A step: logged when it starts and when it ends, however it ends.
+
+        From a step with `no_return` on, the operation can not be cancelled any more, in later attempts neither: that
+        is on disk before the step starts, and a cancellation that came first ends the operation here.
+        """
+        if no_return and not self.committed:
+            self._commit()
+            self.committed = True
         started = time.monotonic()
         self._name = name
         with trace.span(step=name):
@@ -62,6 +72,20 @@ class Steps:
         if isinstance(error, AgentError):
             fields |= {"error_code": error.code, "error_message": error.message, "error_hint": error.hint}
         emit(log, logging.ERROR, "step.failed", f"{name} {status}: {str(error) or type(error).__name__}", **fields)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a worker has of an operation.
+
+    `run` does the work and returns the result's output. One that may raise Parked has a `recheck`: a short look that
+    renews what it holds outside and asks again; it raises Parked, or returns when the operation may go on.
+    `farewell` gives back what it holds outside when it ends without another attempt.
+    """
+
+    run: Run
+    recheck: "Callable[[Job, Steps], None] | None" = None
+    farewell: "Callable[[Job, Steps], None] | None" = None
 
 
 @dataclass(frozen=True)

@@ -166,18 +166,16 @@ class Scan:
         )  # fmt: skip
         try:
             for _ in range(2):
-                intake.reap()
-                intake.recover()
-                intake.start_new()
+                intake.cycle()
                 intake.describe()
                 intake.next_deadline_in_s()
-                for running in list(intake.running.values()):
+                for running in intake.workers.all():
                     require_sound(running.record)
                     running.process.child.wait()
             intake.reap(rerun=False)
             self._require_answered()
         finally:
-            for running in intake.running.values():
+            for running in intake.workers.all():
                 running.process.child.wait()
             for folder in (*(self.root / "spool" / name for name in FOLDERS), self.root / "locks", self.root / "work"):
                 clear(folder)

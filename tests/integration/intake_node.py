@@ -62,15 +62,13 @@ class Node:
 
     def cycle(self) -> None:
         """One turn of the daemon's loop."""
-        self.intake.reap()
-        self.intake.recover()
-        self.intake.start_new()
+        self.intake.cycle()
 
     def until(self, *op_ids: str) -> None:
         def all_ended() -> bool:
             self.cycle()
             found = [self.spool.find(op_id) for op_id in op_ids]
-            return all(one is not None and one.state in ENDS for one in found) and not self.intake.running
+            return all(one is not None and one.state in ENDS for one in found) and not self.intake.workers.all()
 
         wait_until(all_ended, f"{op_ids} do not end")
 
@@ -110,8 +108,8 @@ def node_in(folder: Path) -> Iterator[Node]:
     """A node whose workers are all gone afterwards."""
     made = Node(folder)
     yield made
-    for running in [*made.intake.running.values(), *made.forgotten]:
-        process.kill_group(running.process.pid, running.record.request.op_id)
+    for running in [*made.intake.workers.all(), *made.forgotten]:
+        process.kill_group(running.process.pid, running.op_id)
         running.process.child.wait()
 
 

@@ -119,6 +119,13 @@ class ScriptedNode:
                         os.kill(int(entry.name), signal.SIGKILL)
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @contextmanager
 def node_in(folder: Path) -> Iterator[ScriptedNode]:
     """A node whose processes are all gone afterwards."""

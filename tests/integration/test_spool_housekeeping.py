@@ -76,7 +76,7 @@ def test_a_folder_that_can_not_be_watched_is_served_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on a node whose inotify instances are used up."""
-    with spools.watch(tmp_path / "none", lambda: None):
+    with spools.watch([tmp_path / "none"], lambda: None):
         pass
     assert [vars(line)["event"] for line in caplog.records] == ["spool.unwatched"]
 

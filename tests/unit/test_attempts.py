@@ -33,7 +33,7 @@ def test_it_runs_again_only_in_its_time_and_three_times_at_most(attempt: int, le
 def test_its_end_says_why_and_where_to_look(attempt: int, left_s: float, kind: type[Exception]) -> None:
     failure = attempts.why_not_again(record(attempt), left_s)
     assert isinstance(failure, kind)
-    ended = attempts.failed(record(attempt), failure, "2026-01-31T12:10:00Z")
+    ended = attempts.ended(record(attempt), failure, "2026-01-31T12:10:00Z")
     assert ended.result is not None
     assert (ended.result.status, ended.result.attempt) == ("failed", attempt)
     assert ended.result.error is not None
