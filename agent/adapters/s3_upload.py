@@ -1,13 +1,18 @@
 """One multipart upload with a condition and a checksum per part: s3transfer can not send `If-None-Match`."""
 
+import contextvars
+from collections import deque
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from tenacity import retry_if_exception, retry_if_result
 
 from agent.adapters.s3_bucket import LOST_CODES, TAKEN_CODES, Bucket, field, is_worth_repeating
-from agent.domain.multipart import Sums
+from agent.domain.multipart import Part, Sums
 from agent.errors import AgentError, AwsRefused, AwsUnavailable, KeyTaken
+
+PARTS_AT_ONCE = 2
 
 
 class Upload:
@@ -32,15 +37,18 @@ class Upload:
         self.upload_id = str(field(again(self._create_once, metadata), "UploadId"))
 
     def send(self, chunks: Iterable[bytes]) -> None:
-        """Sends part after part; one that is sent again counts once, the last one."""
-        for part in self.sums.cut(chunks):
-            answer = self._bucket.repeat(
-                "upload_part", Key=self._full_key, UploadId=self.upload_id, PartNumber=part.number, Body=part.content,
-                ChecksumSHA256=part.checksum, ChecksumAlgorithm="SHA256",
-            )  # fmt: skip
-            self._parts.append(
-                {"PartNumber": part.number, "ETag": field(answer, "ETag"), "ChecksumSHA256": part.checksum}
-            )
+        """Sends the parts, two at a time, while the next one is made; one that is sent again counts once, the last one.
+
+        When it raises, no part is on its way any more: what is aborted then stays aborted.
+        """
+        on_the_way: deque[Future[dict[str, Any]]] = deque()
+        with ThreadPoolExecutor(PARTS_AT_ONCE, "part") as pool:
+            for part in self.sums.cut(chunks):
+                if len(on_the_way) == PARTS_AT_ONCE:
+                    self._parts.append(on_the_way.popleft().result())
+                # Threads inherit no context: each gets a copy, so that its log lines carry the trace.
+                on_the_way.append(pool.submit(contextvars.copy_context().run, self._send_part, part))
+            self._parts += [sent.result() for sent in on_the_way]
 
     def complete(self) -> str:
         """The object's version. Sent again only where nothing lies under the key yet.
@@ -57,6 +65,13 @@ class Upload:
     @property
     def _place(self) -> str:
         return self._bucket.place(self._full_key)
+
+    def _send_part(self, part: Part) -> dict[str, Any]:
+        answer = self._bucket.repeat(
+            "upload_part", Key=self._full_key, UploadId=self.upload_id, PartNumber=part.number, Body=part.content,
+            ChecksumSHA256=part.checksum, ChecksumAlgorithm="SHA256",
+        )  # fmt: skip
+        return {"PartNumber": part.number, "ETag": field(answer, "ETag"), "ChecksumSHA256": part.checksum}
 
     def _create_once(self, metadata: Mapping[str, str]) -> Mapping[str, Any]:
         self.creations += 1
