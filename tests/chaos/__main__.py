@@ -48,7 +48,8 @@ class Progress:
 def main() -> int:
     """Returns 1 when an invariant did not hold."""
     wanted = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # INT too: a shell starts what is in the background with it ignored
+        signal.signal(number, signal.default_int_handler)
     build = PROJECT / "build/chaos"
     sources = digest_of_sources()
     progress = Progress(build / f"{wanted.suite}-{wanted.sabotage or 'agent'}-{sources}.jsonl")
