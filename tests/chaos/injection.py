@@ -176,10 +176,10 @@ def _wrap_steps(injector: Injector, module: Any) -> None:
     original = module.Steps.step
 
     @contextmanager
-    def step(self: Any, name: str) -> Iterator[None]:
+    def step(self: Any, name: str, **named: Any) -> Iterator[None]:
         point = injector.numbered("step", name)
         injector.at(f"{point}:before")
-        with original(self, name):
+        with original(self, name, **named):
             injector.at(f"{point}:entered")
             yield
             injector.at(f"{point}:leaving")

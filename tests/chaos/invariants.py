@@ -16,7 +16,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-LIVE = ("incoming", "waiting", "running", "progress")
+LIVE = ("incoming", "waiting", "running", "progress", "cancel")
 ENDS = ("done", "failed", "refused")
 GOOD = {"trailer": {"passed"}, "structure": {"passed"}, "fresh": {"passed"}, "stored": {"passed", "unavailable"}}
 
@@ -136,5 +136,5 @@ def orphans(node: Node) -> list[str]:
 
 def orphans_beside(node: Node) -> list[str]:
     """Workers and tools that go on although nothing is to be done; for a node whose daemon lives."""
-    roles = ("worker", "tool", "submit")
+    roles = ("worker", "caretaker", "tool", "submit", "cancel")
     return [f"{role} {pid}" for role in roles for pid in killing.processes_of(str(node.root), role)]

@@ -5,11 +5,13 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+ROLES = {"run": "daemon", "--caretaker": "caretaker", "worker": "worker", "submit": "submit", "cancel": "cancel"}
+
 
 def role_of(argv: Sequence[str]) -> str:
-    """What an agent's process is there for: `daemon`, `worker`, `submit`, `cancel`, or `other`."""
-    for name, role in (("run", "daemon"), ("worker", "worker"), ("submit", "submit"), ("cancel", "cancel")):
-        if name in argv:
+    """What an agent's process is there for: `daemon`, `worker`, `caretaker`, `submit`, `cancel`, or `other`."""
+    for word, role in ROLES.items():
+        if word in argv:
             return role
     return "other"
 
