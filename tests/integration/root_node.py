@@ -23,9 +23,9 @@ SERVICE_UID = 61234
 class RootNode:
     """One `ETCD_AGENT_ROOT`; its service user is another one than root where that can be."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, one_user: bool = False) -> None:
         self.paths = Paths(folder)
-        self.uid = SERVICE_UID if os.geteuid() == 0 else os.geteuid()
+        self.uid = SERVICE_UID if os.geteuid() == 0 and not one_user else os.geteuid()
         self.requests = self.paths.spool / REQUESTS_FOLDER
         self.results = self.paths.spool / RESULTS_FOLDER
         self.tools = self.paths.tools
