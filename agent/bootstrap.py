@@ -217,7 +217,7 @@ def make_worker(node: Node) -> "Worker":
             node=node.config.node.name,
             instance_id=node.config.node.instance_id,
             agent_version=__version__,
-            fingerprints=fingerprints(node),
+            fingerprints=fingerprints(node) if record.request.operation == "snapshot" else {},
             time_left_s=lambda: deadline_boot_s - process.boot_clock_s(),
         )
 

@@ -1,11 +1,16 @@
 """`run`, the daemon; the hidden `worker` that it starts; the hidden `privileged`, the root service."""
 
+import logging
 import os
 
 import click
 
 from agent import bootstrap
+from agent.bootstrap import Node
 from agent.config import Paths
+from agent.logs import emit
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -16,6 +21,7 @@ def run(flags: tuple[str, ...]) -> None:
     node.resolved  # noqa: B018 - a configuration that does not hold together stops the start, not each operation
     node.paths.log_folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     bootstrap.configure_logs(node)
+    _tell_platform(node)
     bootstrap.make_daemon(node).run()
 
 
@@ -43,3 +49,13 @@ def privileged(flags: tuple[str, ...]) -> int:
     """Handles what waits in `spool/root/`; started by etcd-agent-root.path as root."""
     bootstrap.configure_root_logs()
     return bootstrap.make_root_service(flags, Paths.from_environment(os.environ)).run()
+
+
+def _tell_platform(node: Node) -> None:
+    """What was found when the service started; each operation looks anew."""
+    chosen = node.resolved.detection.chosen
+    what = f"{chosen.platform}: {chosen.reason}" if chosen else "no platform was found; the configuration counts alone"
+    emit(
+        log, logging.INFO, "platform.found", what,
+        platform=chosen.platform if chosen else "", certainty=chosen.certainty if chosen else "absent",
+    )  # fmt: skip
