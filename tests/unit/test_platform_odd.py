@@ -136,7 +136,8 @@ def test_a_value_that_fits_no_key_is_refused_and_told(tree: Tree, capsys: pytest
 @pytest.fixture
 def open_tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
     """A tree that every user may enter; while it is used this process has no special rights."""
-    with tempfile.TemporaryDirectory() as name:
+    # Not below TMPDIR, which may be this user's alone: the tree is entered by another one.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(0o755)
         monkeypatch.setenv("ETCD_AGENT_ROOT", name)
         monkeypatch.setenv("PATH", "/no-tools-here")
