@@ -1,8 +1,17 @@
 """Settings of the whole suite."""
 
 import hypothesis
+import pytest
 
 # A loaded machine makes single examples slow; what is slow is seen in the suite's time, not by a failing example.
 # No database: it would belong to the user who ran the tests first, and a failing example is printed anyway.
 hypothesis.settings.register_profile("suite", deadline=None, database=None)
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The etcd that `tests/etcd_versions` runs on."""
+    parser.addoption(
+        "--etcd", default="3.5", metavar="VERSIONS",
+        help="what tests/etcd_versions runs on: 3.5, or 3.4,3.6, or `others` for each version but 3.5",
+    )  # fmt: skip

@@ -110,7 +110,7 @@ class Etcdctl:
             raft_applied_index=status.raftAppliedIndex,
             db_size_bytes=status.dbSize,
             is_learner=status.isLearner,
-            errors=tuple(status.errors),
+            errors=tuple(" ".join(error.split()) for error in status.errors),  # 3.7 varies the blanks, on purpose
         )
 
     def members(self) -> Sequence[Member]:

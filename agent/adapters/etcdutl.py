@@ -15,6 +15,7 @@ STATUS_TIMEOUT_S = 600.0
 VERSION_TIMEOUT_S = 10.0
 OUT_OF_MEMORY = ("runtime: out of memory", "cannot allocate memory")
 STDERR_TAIL_CHARACTERS = 1500
+HELP_OF_ETCDCTL = "etcdctl snapshot save"  # an example in it
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
@@ -54,9 +55,14 @@ class SnapshotStatus:
 def read_status(name: str, completed: process.Completed) -> SnapshotFile:
     """What the tool found. A snapshot is damaged only where the tool says so, not where the tool itself failed.
 
-    Raises SnapshotInvalid, CommandKilled, EtcdAnswerInvalid.
+    Raises SnapshotInvalid, CommandKilled, EtcdAnswerInvalid, CommandMissing.
     """
     what = f"`{name} snapshot status`"
+    if name == "etcdctl" and HELP_OF_ETCDCTL in completed.stdout:  # its exit code is 0
+        raise CommandMissing(
+            "etcdutl is missing: this etcdctl can not read snapshot files, from 3.6 on only etcdutl does",
+            hint="put etcdutl beside etcdctl, or set etcd.tools_dir to a folder that has both",
+        )
     if completed.returncode < 0 or any(text in completed.stderr for text in OUT_OF_MEMORY):
         raise CommandKilled(
             f"{what} was killed or had no memory (exit {completed.returncode}): {_first_line(completed.stderr)}",

@@ -40,6 +40,8 @@ RETRYABLE = (
 )
 UNKNOWN_OUTCOME = ("context deadline exceeded", "deadlineexceeded", "panic:")
 CERTIFICATE = ("tls:", "x509:", "certificate")
+# What versions say where the other end hangs up: at a certificate that it does not take, or at the wrong scheme.
+HUNG_UP = ("broken pipe", "server preface", "connection closed", "connection reset", "subconns are in transientfailure")
 REASONS = ("Error:", "Failed", "panic:", "fatal error:")
 _WRAPPERS = re.compile(r"\A(?:transport: |latest balancer error: |last connection error: )+")
 
@@ -52,22 +54,24 @@ def classify(what: str, endpoint: str, returncode: int, stderr: str) -> EtcdErro
     if returncode < 0:
         return EtcdOutcomeUnknown(message, hint="something killed etcdctl: look for the OOM killer in `dmesg`")
     if returncode == EXIT_BAD_ARGUMENTS:
-        hint = "check etcd.ca_cert, etcd.cert, etcd.key and that they can be read" if "open " in lowered else ""
+        of_files = any(text in lowered for text in ("open ", *CERTIFICATE))
+        hint = "check etcd.ca_cert, etcd.cert, etcd.key and that they can be read" if of_files else ""
         return BadInput(message, hint=hint or "is etcdctl's version 3.4 to 3.7? see `etcdctl version`")
     if any(text in lowered for text in CERTIFICATE):
         return EtcdError(message, hint="etcd.ca_cert, etcd.cert and etcd.key must belong to this cluster and be valid")
     if "no space left on device" in last:
         return NoSpace(message, hint="make room on this node's disk")
+    hint = _where_to_look(endpoint, hung_up=any(text in lowered for text in HUNG_UP))
     # Also where an earlier try was refused: what timed out last may have been sent.
     if what.startswith(WRITES) and any(text in last for text in UNKNOWN_OUTCOME):
-        return EtcdOutcomeUnknown(message, hint=_where_to_look(endpoint))
+        return EtcdOutcomeUnknown(message, hint=hint)
     if any(text in lowered for text in RETRYABLE):
-        return EtcdUnavailable(message, hint=_where_to_look(endpoint))
+        return EtcdUnavailable(message, hint=hint)
     if any(text in lowered for text in ALREADY_DONE.get(what, ())):
         return EtcdAlreadyDone(message)
     if any(text in lowered for text in UNKNOWN_OUTCOME):
-        return EtcdOutcomeUnknown(message, hint=_where_to_look(endpoint))
-    return EtcdError(message, hint=_where_to_look(endpoint))
+        return EtcdOutcomeUnknown(message, hint=hint)
+    return EtcdError(message, hint=hint)
 
 
 def explain(stderr: str) -> str:
@@ -95,5 +99,6 @@ def _cause_in_warning(line: str) -> str:
     return _WRAPPERS.sub("", innermost.strip('" '))[:300] if separator else ""
 
 
-def _where_to_look(endpoint: str) -> str:
-    return f"is etcd running and healthy at {endpoint}? `etcd-agent status` shows what this node sees"
+def _where_to_look(endpoint: str, *, hung_up: bool) -> str:
+    certificates = "does etcd take etcd.cert and etcd.key, and is it https:// where etcd has TLS? " if hung_up else ""
+    return f"is etcd running and healthy at {endpoint}? {certificates}`etcd-agent status` shows what this node sees"

@@ -62,8 +62,13 @@ class EtcdCluster:
     def __init__(self, processes: Processes, folder: Path, tools: Path, *, size: int = 3) -> None:
         self._processes = processes
         self._tools = tools
-        authority = Authority(folder / "pki")
-        self.members = [_member(f"node-{number}", number, folder, authority) for number in range(1, size + 1)]
+        self._folder = folder
+        self.authority = Authority(folder / "pki")
+        self.members = [self.new_member(number) for number in range(1, size + 1)]
+
+    def new_member(self, number: int) -> EtcdMember:
+        """A machine for one member more, `node-<number>`: no part of the cluster, and not started."""
+        return _member(f"node-{number}", number, self._folder, self.authority)
 
     def start(self) -> None:
         """Starts every member and waits until each one answers linearizable reads."""
@@ -74,11 +79,21 @@ class EtcdCluster:
                 member.is_healthy, f"etcd {member.name} is not healthy", timeout_s=START_TIMEOUT_S, child=member.child
             )
 
-    def start_member(self, member: EtcdMember) -> None:
-        """Starts one member, again too; does not wait for it."""
-        initial = ",".join(f"{other.name}={other.peer_url}" for other in self.members)
-        argv = [str(self._tools / "etcd"), *_flags(member, initial)]
+    def start_member(self, member: EtcdMember, *, tools: Path | None = None, joins: bool = False) -> None:
+        """Starts one member, again too; does not wait for it.
+
+        `tools` is the folder of another etcd; `joins` is for a new machine that the cluster added as a member.
+        """
+        machines = [*self.members, member] if joins else self.members
+        initial = ",".join(f"{other.name}={other.peer_url}" for other in machines)
+        program = str((tools or self._tools) / "etcd")
+        argv = [program, *_flags(member, initial, "existing" if joins else "new")]
         member.child = self._processes.start(f"etcd-{member.name}", argv, {"PATH": "/usr/bin:/bin"})
+
+    def stop_member(self, member: EtcdMember) -> None:
+        """Ends one member, as a service manager does."""
+        assert member.child is not None
+        self._processes.stop(member.child)
 
 
 def call(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +114,7 @@ def _member(name: str, number: int, folder: Path, authority: Authority) -> EtcdM
     return EtcdMember(name, address, client_port, peer_port, folder / name, certificate)
 
 
-def _flags(member: EtcdMember, initial_cluster: str) -> Sequence[str]:
+def _flags(member: EtcdMember, initial_cluster: str, state: str) -> Sequence[str]:
     tls = member.certificate
     values = {
         "name": member.name,
@@ -110,7 +125,7 @@ def _flags(member: EtcdMember, initial_cluster: str) -> Sequence[str]:
         "initial-advertise-peer-urls": member.peer_url,
         "initial-cluster": initial_cluster,
         "initial-cluster-token": "sandbox",
-        "initial-cluster-state": "new",
+        "initial-cluster-state": state,
         "trusted-ca-file": tls.ca_cert,
         "cert-file": tls.cert,
         "key-file": tls.key,

@@ -1,4 +1,4 @@
-"""etcd for the tests and the sandbox, by version: out of the cache, `ETCD_BIN_DIR/<version>/`, or Debian's packages.
+"""etcd for the tests and the sandbox, by version: `ETCD_BIN_DIR/<version>/`, Debian's packages, or built from source.
 
 Never from PATH: a test says which version it ran. Standard library only.
 """
@@ -15,6 +15,9 @@ DEBIAN = {
     "3.4": ("bookworm", ("etcd-server", "etcd-client")),
     "3.5": ("trixie", ("etcd-server", "etcd-client")),
 }
+# version -> the release that `make tools` builds where there is Go: the newest of its minor version
+BUILT = {"3.6": "3.6.16", "3.7": "3.7.3"}
+VERSIONS = (*DEBIAN, *BUILT)
 
 
 def tools_folder(version: str) -> Path:
@@ -26,14 +29,30 @@ def tools_folder(version: str) -> Path:
     if version in DEBIAN:
         suite, packages = DEBIAN[version]
         return debian.unpack(suite, packages, debian.cache() / "debian" / f"etcd-{version}") / "usr/bin"
-    sys.exit(f"no etcd {version}: put etcd, etcdctl and etcdutl into ETCD_BIN_DIR/{version}/")
+    if version in BUILT and built_folder(version).exists():
+        return built_folder(version)
+    sys.exit(f"no etcd {version}: {how_to_get(version)}")
+
+
+def how_to_get(version: str) -> str:
+    """What to do where a version is missing."""
+    by_hand = f"put etcd, etcdctl and etcdutl into ETCD_BIN_DIR/{version}/"
+    if version in BUILT:
+        return f"`make tools` builds it where there is Go, or {by_hand}"
+    return f"`make etcd` fetches it, or {by_hand}" if version in DEBIAN else by_hand
+
+
+def built_folder(version: str) -> Path:
+    """Where `make tools` puts what it built of a minor version."""
+    return debian.cache() / "tools" / f"etcd-{BUILT[version]}"
 
 
 def present() -> list[str]:
-    """The versions that need no fetching."""
+    """The versions that need no fetching and no building."""
     cached = [version for version in DEBIAN if (debian.cache() / "debian" / f"etcd-{version}" / "current").exists()]
+    built = [version for version in BUILT if built_folder(version).exists()]
     given = Path(os.environ.get("ETCD_BIN_DIR") or "/nonexistent")
-    return sorted({*cached, *(path.parent.name for path in given.glob("*/etcd"))})
+    return sorted({*cached, *built, *(path.parent.name for path in given.glob("*/etcd"))})
 
 
 def main() -> int:
