@@ -9,7 +9,7 @@ SEEDS ?= 1-5
 # pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
 PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: chaos check clean demo demo-bare etcd fix fuzz help lambdas sandbox test tools venv
+.PHONY: chaos check clean demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
 
 chaos: venv etcd ## Faults put into the real agent; SUITE=requests SEEDS=1-100 CASE="…" RESULTS=docs/results
 	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
@@ -51,7 +51,10 @@ sandbox: venv etcd ## A control plane to play with, until Ctrl-C; ARGS="--size-m
 test: venv etcd ## All tests; ARGS="-k name" for some
 	@$(PYTEST) $(ARGS)
 
-tools: ## Build what only comes as source: the S3 server versitygw (needs Go)
+test-etcd: venv etcd ## What the agent needs of etcd, on each version that is here; 3.6 and 3.7 come by `make tools`
+	@$(PYTEST) tests/etcd_versions --etcd others $(ARGS)
+
+tools: ## Build what only comes as source: the S3 server versitygw, etcd 3.6 and 3.7 (needs Go)
 	@$(BOOTSTRAP) tests/setup/tools.py
 
 venv: ## Make .venv with the exact versions of constraints.txt

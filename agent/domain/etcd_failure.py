@@ -39,6 +39,10 @@ RETRYABLE = (
     "unexpected eof",
 )
 UNKNOWN_OUTCOME = ("context deadline exceeded", "deadlineexceeded", "panic:")
+# Where etcd gave up waiting, or the connection broke after the request left: a write may still happen.
+UNKNOWN_FOR_WRITES = (
+    *UNKNOWN_OUTCOME, "request timed out", "server stopped", "transport is closing", "connection reset", "eof",
+)  # fmt: skip
 CERTIFICATE = ("tls:", "x509:", "certificate")
 # What versions say where the other end hangs up: at a certificate that it does not take, or at the wrong scheme.
 HUNG_UP = ("broken pipe", "server preface", "connection closed", "connection reset", "subconns are in transientfailure")
@@ -63,7 +67,7 @@ def classify(what: str, endpoint: str, returncode: int, stderr: str) -> EtcdErro
         return NoSpace(message, hint="make room on this node's disk")
     hint = _where_to_look(endpoint, hung_up=any(text in lowered for text in HUNG_UP))
     # Also where an earlier try was refused: what timed out last may have been sent.
-    if what.startswith(WRITES) and any(text in last for text in UNKNOWN_OUTCOME):
+    if what.startswith(WRITES) and any(text in last for text in UNKNOWN_FOR_WRITES):
         return EtcdOutcomeUnknown(message, hint=hint)
     if any(text in lowered for text in RETRYABLE):
         return EtcdUnavailable(message, hint=hint)

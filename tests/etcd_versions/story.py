@@ -7,7 +7,9 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agent.domain.cluster import hex_id
@@ -48,6 +50,16 @@ class Storyteller:
     def fails(self, name: str, program: str, *words: str, timeout_s: float = ENDS_S) -> Told:
         """A call that is recorded as a failure, or as what succeeds where others fail."""
         return self._tell(name, program, words, is_answer=False, timeout_s=timeout_s)
+
+    def fail_side_by_side(self, calls: Sequence[tuple[str, ...]], *, timeout_s: float = ENDS_S) -> None:
+        """Calls that change nothing and mostly wait: each a name, a program and its words."""
+        with ThreadPoolExecutor(len(calls)) as pool:
+            tellers = [Storyteller(self._tools, self._work) for _ in calls]
+            pending = [
+                pool.submit(partial(teller.fails, timeout_s=timeout_s), *call)
+                for teller, call in zip(tellers, calls, strict=True)
+            ]
+            self.told += [told.result() for told in pending]
 
     def answers(self, name: str, program: str, *words: str) -> Told:
         """A call whose answer is recorded, where this version gives one."""
@@ -170,7 +182,7 @@ def _learner(teller: Storyteller, trio: EtcdCluster) -> None:
     trio.start_member(joiner, joins=True)
     status = [*_to(joiner), *SHORT, "endpoint", "status"]
     wait_until(lambda: teller.run("etcdctl", status)[0] == 0, "the learner does not start", child=joiner.child)
-    teller.answers("endpoint-status-learner-endpoint", "etcdctl", *status)
+    teller.answers("endpoint-status-of-learner", "etcdctl", *status)
     promote = ("member", "promote", learner)
     # On versions where a promotion answers no JSON it is not recorded; it works all the same.
     teller.until_answered("member-promote", "etcdctl", *first, *promote)
@@ -194,8 +206,9 @@ def _one_down(teller: Storyteller, trio: EtcdCluster) -> None:
     down.child.kill()
     wait_until(lambda: one.is_healthy() and two.is_healthy(), "two of three are not healthy")
     everyone, first = (*_to(*trio.members), *LONG), (*_to(one), *LONG)
-    for verb in ("status", "health", "hashkv"):
-        teller.fails(f"{verb}-one-down", "etcdctl", *everyone, "endpoint", verb, *JSON)
+    teller.fail_side_by_side(
+        [(f"{verb}-one-down", "etcdctl", *everyone, "endpoint", verb, *JSON) for verb in ("status", "health", "hashkv")]
+    )
     teller.fails("remove-healthy-would-lose-quorum", "etcdctl", *first, "member", "remove", ids[two.name])
     more = ("member", "add", "node-5", "--peer-urls", trio.new_member(5).peer_url)
     teller.fails("add-voter-while-one-down", "etcdctl", *first, *more)
@@ -210,27 +223,33 @@ def _no_quorum(teller: Storyteller, trio: EtcdCluster) -> None:
     two.child.kill()
     wait_until(lambda: _leads(teller, one) == "0", "the last member still names a leader")
     first, sure = (*_to(one), *SHORT), (*_to(one), *LONG)
-    teller.fails("quorum-lost-put", "etcdctl", *first, "put", "a", "b")
-    teller.fails("quorum-lost-get", "etcdctl", *first, "get", "a")
-    teller.fails("quorum-lost-get_serializable", "etcdctl", *sure, "get", "a", "--consistency=s")
-    teller.fails("quorum-lost-status", "etcdctl", *sure, "endpoint", "status", *JSON)
-    teller.fails("quorum-lost-health", "etcdctl", *first, "endpoint", "health", *JSON)
-    teller.fails("quorum-lost-memberlist", "etcdctl", *first, "member", "list", *JSON)
-    teller.fails("quorum-lost-hashkv", "etcdctl", *sure, "endpoint", "hashkv", *JSON)
-    teller.fails("quorum-lost-remove", "etcdctl", *first, "member", "remove", ids[two.name])
-    teller.fails("quorum-lost-alarmlist", "etcdctl", *first, "alarm", "list", *JSON)
+    teller.fail_side_by_side(
+        [
+            ("quorum-lost-put", "etcdctl", *first, "put", "a", "b"),
+            ("quorum-lost-get", "etcdctl", *first, "get", "a"),
+            ("quorum-lost-get_serializable", "etcdctl", *sure, "get", "a", "--consistency=s"),
+            ("quorum-lost-status", "etcdctl", *sure, "endpoint", "status", *JSON),
+            ("quorum-lost-health", "etcdctl", *first, "endpoint", "health", *JSON),
+            ("quorum-lost-memberlist", "etcdctl", *first, "member", "list", *JSON),
+            ("quorum-lost-hashkv", "etcdctl", *sure, "endpoint", "hashkv", *JSON),
+            ("quorum-lost-remove", "etcdctl", *first, "member", "remove", ids[two.name]),
+            ("quorum-lost-alarmlist", "etcdctl", *first, "alarm", "list", *JSON),
+        ]
+    )
     teller.fails("quorum-lost-defrag", "etcdctl", *sure, "defrag")
     teller.fails("quorum-lost-snapshot-save", "etcdctl", *sure, "snapshot", "save", "ql.db")
 
 
 def _nowhere(teller: Storyteller) -> None:
     to = ("--endpoints", NOWHERE, *SHORT)
-    teller.fails("no-endpoint-status", "etcdctl", *to, "endpoint", "status", *JSON)
-    teller.fails("no-endpoint-health", "etcdctl", *to, "endpoint", "health", *JSON)
-    teller.fails("no-endpoint-member-list", "etcdctl", *to, "member", "list", *JSON)
-    teller.fails("no-endpoint-get", "etcdctl", *to, "get", "a")
-    save = ("--dial-timeout", "1s", "snapshot", "save", "z.db")
-    teller.fails("snapshot-save-dialtimeout", "etcdctl", "--endpoints", NOWHERE, *save, timeout_s=NEVER_ENDS_S)
+    teller.fail_side_by_side(
+        [
+            ("no-endpoint-status", "etcdctl", *to, "endpoint", "status", *JSON),
+            ("no-endpoint-health", "etcdctl", *to, "endpoint", "health", *JSON),
+            ("no-endpoint-member-list", "etcdctl", *to, "member", "list", *JSON),
+            ("no-endpoint-get", "etcdctl", *to, "get", "a"),
+        ]
+    )
 
 
 def _certificates(teller: Storyteller, member: EtcdMember, stranger: Authority) -> None:
@@ -240,14 +259,20 @@ def _certificates(teller: Storyteller, member: EtcdMember, stranger: Authority) 
     own_pair = ("--cert", str(own.cert), "--key", str(own.key))
     other_pair = ("--cert", str(other.cert), "--key", str(other.key))
     ca = ("--cacert", str(own.ca_cert))
-    teller.fails("tls-no-client-cert", "etcdctl", *at, *ca, *status)
-    teller.fails("tls-bad-client-cert", "etcdctl", *at, *ca, *other_pair, *status)
-    teller.fails("tls-wrong-ca", "etcdctl", *at, "--cacert", str(other.ca_cert), *own_pair, *status)
-    teller.fails("tls-missing-cert-file", "etcdctl", *at, "--cacert", "nope.crt", *own_pair, *status)
-    save = ("--dial-timeout", "1s", "snapshot", "save", "y.db")
-    teller.fails("tls-bad-cert-snapshot", "etcdctl", *at, *ca, *other_pair, *save, timeout_s=NEVER_ENDS_S)
     plain = member.client_url.replace("https:", "http:")
-    teller.fails("plain-to-tls-port", "etcdctl", "--endpoints", plain, *status)
+    teller.fail_side_by_side(
+        [
+            ("tls-no-client-cert", "etcdctl", *at, *ca, *status),
+            ("tls-bad-client-cert", "etcdctl", *at, *ca, *other_pair, *status),
+            ("tls-wrong-ca", "etcdctl", *at, "--cacert", str(other.ca_cert), *own_pair, *status),
+            ("tls-missing-cert-file", "etcdctl", *at, "--cacert", "nope.crt", *own_pair, *status),
+            ("plain-to-tls-port", "etcdctl", "--endpoints", plain, *status),
+        ]
+    )
+    save = ("--dial-timeout", "1s", "snapshot", "save")
+    nowhere = ("snapshot-save-dialtimeout", "etcdctl", "--endpoints", NOWHERE, *save, "z.db")
+    stranger_s = ("tls-bad-cert-snapshot", "etcdctl", *at, *ca, *other_pair, *save, "y.db")
+    teller.fail_side_by_side([nowhere, stranger_s], timeout_s=NEVER_ENDS_S)
 
 
 def _snapshot_files(teller: Storyteller, member: EtcdMember, work: Path) -> None:

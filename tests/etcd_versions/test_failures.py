@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +27,12 @@ READS: list[Callable[[Etcdctl], object]] = [
 ]  # fmt: skip
 
 
+def failures_of(client: Etcdctl) -> list[AgentError]:
+    """The errors of every read, made side by side: what they do is wait."""
+    with ThreadPoolExecutor(len(READS)) as pool:
+        return list(pool.map(lambda read: failure_of(partial(read, client)), READS))
+
+
 def failure_of(call: Callable[[], object]) -> AgentError:
     """The error of a call; each has a message that names the place, and a hint."""
     with pytest.raises((EtcdError, BadInput)) as caught:
@@ -41,8 +48,7 @@ def with_certificate(server: Servers, certificate: Certificate) -> Etcdctl:
 def test_nothing_works_at_a_dead_endpoint_and_a_later_try_may(server: Servers) -> None:
     url = f"https://127.0.0.1:{free_port()}"
     dead = server.with_config(endpoints=(url,), call_timeout_s=SHORT_S)
-    for read in READS:
-        error = failure_of(partial(read, dead))
+    for error in failures_of(dead):
         assert isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown)
         assert error.retryable
         assert url in error.message
@@ -64,8 +70,7 @@ def stopped(member: EtcdMember) -> Iterator[None]:
 def test_a_member_that_hangs_is_told_within_the_time_of_a_call(server: Servers, tmp_path: Path) -> None:
     client = server.with_config(call_timeout_s=SHORT_S)
     with stopped(server.member):
-        for read in READS:
-            error = failure_of(partial(read, client))
+        for error in failures_of(client):
             assert isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown)
             assert error.retryable
         save = failure_of(
@@ -78,8 +83,7 @@ def test_a_member_that_hangs_is_told_within_the_time_of_a_call(server: Servers, 
 
 def test_a_server_of_another_authority_is_no_matter_of_trying_again(server: Servers) -> None:
     client = server.with_config(ca_cert=str(server.stranger.ca_cert), call_timeout_s=SHORT_S)
-    for read in READS:
-        error = failure_of(partial(read, client))
+    for read, error in zip(READS, failures_of(client), strict=True):
         if read is Etcdctl.status or server.version != "3.4":  # in other calls 3.4 does not say why
             assert "x509" in error.message
             assert not error.retryable

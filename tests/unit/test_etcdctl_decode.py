@@ -16,7 +16,7 @@ from agent.adapters import etcdctl, etcdutl
 from agent.adapters.etcdctl import Etcdctl
 from agent.adapters.process import Completed
 from agent.config import EtcdConfig
-from agent.domain.cluster import AlarmKind
+from agent.domain.cluster import AlarmKind, hex_id
 from agent.domain.etcd_failure import classify, explain
 from agent.errors import (
     AgentError,
@@ -106,6 +106,23 @@ def test_a_write_that_timed_out_is_unknown_even_where_an_earlier_try_was_refused
     assert type(classify("member promote", "e", 2, "panic: runtime error: nil\n\ngoroutine 1\n")) is EtcdOutcomeUnknown
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "etcdserver: request timed out, leader transfer took too long",
+        "etcdserver: request timed out, possibly due to previous leader failure",
+        "etcdserver: server stopped",
+        "rpc error: code = Unavailable desc = error reading from server: EOF",
+        "rpc error: code = Unavailable desc = transport is closing",
+        "rpc error: code = Unavailable desc = read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer",
+    ],
+)
+@pytest.mark.parametrize("what", ["member add", "member remove", "member promote", "move-leader", "put"])
+def test_a_write_that_etcd_gave_up_waiting_for_may_still_happen(what: str, text: str) -> None:
+    assert type(classify(what, "e", 1, f"Error: {text}\n")) is EtcdOutcomeUnknown
+    assert type(classify("get x", "e", 1, f"Error: {text}\n")) is EtcdUnavailable
+
+
 def test_a_killed_etcdctl_leaves_the_outcome_unknown() -> None:
     assert type(classify("member remove", "e", -9, "")) is EtcdOutcomeUnknown
 
@@ -153,6 +170,37 @@ def test_a_recorded_status_is_typed(version: str, tmp_path: Path) -> None:
     assert status.is_leader
     assert not status.is_learner
     assert status.errors == (f"memberID:{status.member_id} alarm:NOSPACE",)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_status_of_a_learner_is_typed(version: str, tmp_path: Path) -> None:
+    status = client(tmp_path, answer(version, "endpoint-status-of-learner")).status()
+    assert (status.is_learner, status.is_leader, status.version) == (True, False, version)
+    assert status.leader not in (0, status.member_id)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_status_without_quorum_knows_no_leader(version: str, tmp_path: Path) -> None:
+    status = client(tmp_path, case_of(version, "quorum-lost-status").stdout).status()
+    assert status.leader == 0
+    assert not status.is_leader
+    assert "etcdserver: no leader" in status.errors
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_status_with_one_down_tells_the_others(version: str) -> None:
+    case = case_of(version, "status-one-down")
+    assert case.returncode == 1
+    assert len(etcdctl.decode(case.stdout, list[etcdctl._EndpointStatus], "endpoint status")) == 2
+
+
+def test_the_greatest_id_of_64_bits_is_told_exactly(tmp_path: Path) -> None:
+    greatest = 2**64 - 1
+    text = answer("3.5.30", "member-list")
+    first = json.loads(text)["members"][0]["ID"]
+    rows = client(tmp_path, text.replace(str(first), str(greatest))).members()
+    assert hex_id(rows[0].member_id) == "f" * 16
+    assert rows[0].member_id == greatest
 
 
 @pytest.mark.parametrize("version", VERSIONS)
