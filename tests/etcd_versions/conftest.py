@@ -1,6 +1,7 @@
 """Each test of this folder runs on each version that `--etcd` names; a version that is not here skips, and says why."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def chosen(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each version that is here."""
+    """One test for each version that is here, and one for each pair of server and tools that are one version apart."""
     asked = chosen(metafunc.config)
     if "asked_version" in metafunc.fixturenames:
         metafunc.parametrize("asked_version", asked)
@@ -30,6 +31,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # One skipped test tells of a version that is missing, not each of them.
         here = [version for version in asked if version in etcd.present()]
         metafunc.parametrize("version", here or asked, scope="module")
+    if "pair" in metafunc.fixturenames:
+        steps = list(pairwise(version for version in etcd.VERSIONS if version in etcd.present()))
+        pairs = [*steps, *((newer, older) for older, newer in steps)]
+        ids = [f"{of_server}-by-{of_tools}" for of_server, of_tools in pairs]
+        metafunc.parametrize("pair", pairs, scope="module", ids=ids)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

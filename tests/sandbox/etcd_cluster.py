@@ -79,15 +79,18 @@ class EtcdCluster:
                 member.is_healthy, f"etcd {member.name} is not healthy", timeout_s=START_TIMEOUT_S, child=member.child
             )
 
-    def start_member(self, member: EtcdMember, *, tools: Path | None = None, joins: bool = False) -> None:
+    def start_member(
+        self, member: EtcdMember, *, tools: Path | None = None, joins: bool = False, flags: Sequence[str] = ()
+    ) -> None:
         """Starts one member, again too; does not wait for it.
 
-        `tools` is the folder of another etcd; `joins` is for a new machine that the cluster added as a member.
+        `tools` is the folder of another etcd; `joins` is for a new machine that the cluster added as a member; `flags`
+        come after the sandbox's own.
         """
         machines = [*self.members, member] if joins else self.members
         initial = ",".join(f"{other.name}={other.peer_url}" for other in machines)
         program = str((tools or self._tools) / "etcd")
-        argv = [program, *_flags(member, initial, "existing" if joins else "new")]
+        argv = [program, *_flags(member, initial, "existing" if joins else "new"), *flags]
         member.child = self._processes.start(f"etcd-{member.name}", argv, {"PATH": "/usr/bin:/bin"})
 
     def stop_member(self, member: EtcdMember) -> None:
