@@ -18,7 +18,7 @@ from agent.logs import emit
 from agent.outcome import EXIT_DONE, EXIT_LOCKED, now
 from agent.parking import Parking
 from agent.recovery import Recovery
-from agent.workers import CLEAN_UP_S, Running, Workers, bound_to, going_on
+from agent.workers import CARETAKER_S, CLEAN_UP_S, Running, Workers, bound_to, going_on
 
 MOST_REJECTED = 1000
 log = logging.getLogger(__name__)
@@ -38,9 +38,12 @@ class Intake:
     def __init__(
         self, *, spool: Spool, locks: Path, work: Path, worker_argv: Sequence[str], environment: dict[str, str],
         timeout_s: Callable[[str], int], parked_interval_s: float = 30.0, clean_up_s: float = CLEAN_UP_S,
+        caretaker_s: float = CARETAKER_S,
     ) -> None:  # fmt: skip
         self._spool = spool
-        workers = Workers(spool=spool, argv=worker_argv, environment=environment, clean_up_s=clean_up_s)
+        workers = Workers(
+            spool=spool, argv=worker_argv, environment=environment, clean_up_s=clean_up_s, caretaker_s=caretaker_s
+        )
         recovery = Recovery(spool=spool, locks=locks, work=work, workers=workers, timeout_s=timeout_s)
         self.workers, self._recovery = workers, recovery
         self._cancelling = Cancelling(spool=spool, workers=workers, recovery=recovery)

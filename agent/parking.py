@@ -12,7 +12,7 @@ from agent.domain.request import OPERATIONS, Record, slot_is_free
 from agent.errors import BadInput
 from agent.logs import emit
 from agent.recovery import Recovery, time_left_s
-from agent.workers import CARETAKER_S, Workers, bound_to, going_on
+from agent.workers import Workers, bound_to, going_on
 
 MOST_AT_ONCE = 4
 RETRY_S = 1.0
@@ -119,8 +119,9 @@ class Parking:
         if self._is_held_by_another(one):
             return
         if record.acceptance is None or record.acceptance.boot_id != process.boot_id():
-            self._spool.park(self._recovery.accept(record))  # is read again in the next cycle
-        elif ends and one.ends:
+            one.record = record = self._recovery.accept(record)
+            self._spool.park(record)
+        if ends and one.ends:
             self._end(record)
         elif ends or (one.due_at_s <= process.boot_clock_s() and self._may_ask(one)):
             one.ends += ends
@@ -149,7 +150,7 @@ class Parking:
             one.due_at_s = max(one.due_at_s, now_s + RETRY_S)
             if one.locked_since_s is None:
                 one.locked_since_s = now_s
-            elif now_s - one.locked_since_s > CARETAKER_S + self._workers.clean_up_s:
+            elif now_s - one.locked_since_s > self._workers.caretaker_s + self._workers.clean_up_s:
                 process.end_attempt(lock.content(), one.record.request.op_id)
             return True
         finally:

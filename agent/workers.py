@@ -48,12 +48,14 @@ class Workers:
     """Starts them and looks after them; what becomes of their operations is decided elsewhere."""
 
     def __init__(
-        self, *, spool: Spool, argv: Sequence[str], environment: dict[str, str], clean_up_s: float = CLEAN_UP_S
-    ) -> None:
+        self, *, spool: Spool, argv: Sequence[str], environment: dict[str, str], clean_up_s: float = CLEAN_UP_S,
+        caretaker_s: float = CARETAKER_S,
+    ) -> None:  # fmt: skip
         self._spool = spool
         self._argv = tuple(argv)
         self._environment = environment
         self.clean_up_s = clean_up_s
+        self.caretaker_s = caretaker_s
         self.ended = 0
         self.attempts: dict[str, Running] = {}  # by slot
         self.caretakers: dict[str, Running] = {}  # by op_id
@@ -73,7 +75,7 @@ class Workers:
     def start_caretaker(self, record: Record) -> None:
         """A short look at an operation at which no attempt works."""
         worker = self._spawn(CARETAKER_FLAG, record.request.op_id)
-        self.caretakers[record.request.op_id] = Running(worker, record, process.boot_clock_s() + CARETAKER_S)
+        self.caretakers[record.request.op_id] = Running(worker, record, process.boot_clock_s() + self.caretaker_s)
 
     def take_ended(self) -> Iterator[tuple[Running, int]]:
         """Those that ended, with their exit codes; those whose time is over are ended."""

@@ -23,6 +23,11 @@ def row(state: str, record: Record, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
     if result is not None and result.error is not None:
         made |= {"error_code": result.error.code, "message": result.error.message}
+    if state == "waiting" and (parking := record.parking) is not None:
+        made |= {
+            "message": parking.message, "rule": parking.rule, "hint": parking.hint, "waits_since": parking.since,
+            "next_check_at": parking.next_check_at,
+        }  # fmt: skip
     return made
 
 
@@ -49,7 +54,7 @@ def print_list(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, A
             one["op_id"], one.get("operation", ""), tables.coloured(one["state"]), _try(one),
             _age(one["since"], now),
             "" if took is None else tables.duration(took), one.get("trace_id", ""),
-            tables.plain(one.get("error_code") or one["message"], "red"),
+            tables.plain(_why(one), "yellow" if one.get("rule") else "red"),
         )  # fmt: skip
         view.add_row(*(cell if not isinstance(cell, str) else tables.plain(cell) for cell in cells))
     screen.print(view)
@@ -74,7 +79,13 @@ def print_operation(state: str, record: Record, progress: Mapping[str, Any], now
     ]
     if acceptance:
         rows.append(("accepted", f"{_moment(acceptance.accepted_at, now)}, may take {acceptance.timeout_s} s"))
-    if result is None:
+    if state == "waiting" and (parking := record.parking) is not None:
+        asked = "may go on as soon as its slot is free" if parking.may_go else f"[{parking.rule}] {parking.message}"
+        rows += [
+            ("waits for", asked), ("remedy", parking.hint), ("waits since", _moment(parking.since, now)),
+            ("asked again", parking.next_check_at),
+        ]  # fmt: skip
+    elif result is None:
         rows.append(("progress", progress_text(progress)))
     else:
         rows.append(("finished", f"{_moment(result.finished_at, now)}, took {tables.duration(_took_ms(result))}"))
@@ -98,6 +109,11 @@ def print_answer(answer: Answer, named: Sequence[tables.Pair] = ()) -> None:
         ("trace", answer.trace_id),
     ]
     if result is None:
+        if answer.parking is not None:
+            rows += [
+                ("waits for", f"[{answer.parking.rule}] {answer.parking.message}"),
+                ("remedy", answer.parking.hint),
+            ]
         screen.print(tables.pairs([*rows, ("progress", progress_text(answer.progress) if answer.progress else "")]))
         screen.print(tables.plain(f"\nit goes on without this command: etcd-agent ops show {answer.op_id}", "dim"))
         return
@@ -184,6 +200,11 @@ def _took_ms(result: Result) -> int:
 
 def _attempt(result: Result) -> str:
     return f", attempt {result.attempt}" if result.attempt > 1 else ""
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    rule = one.get("rule")
+    return f"[{rule}] {one['message']}" if rule else one.get("error_code") or one["message"]
 
 
 def _try(one: Mapping[str, Any]) -> str:

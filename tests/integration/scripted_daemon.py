@@ -27,6 +27,7 @@ def main() -> None:
         spool=spool, locks=paths.locks, work=paths.work, worker_argv=[*argv, str(paths.state)],
         environment=dict(os.environ), timeout_s=lambda operation: int(os.environ.get("TIMEOUT_S", "60")),
         parked_interval_s=float(os.environ.get("PARKED_INTERVAL_S", "30")),
+        caretaker_s=float(os.environ.get("CARETAKER_S", "20")),
         clean_up_s=float(os.environ.get("CLEAN_UP_S", "0.5")),
     )  # fmt: skip
     Daemon(

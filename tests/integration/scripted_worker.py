@@ -106,6 +106,7 @@ if __name__ == "__main__":
     scripted_operations.register()
     logs.configure(service="etcd-agent", version="test", file=ROOT / "agent.jsonl", stream=io.StringIO())
     interval_s = float(os.environ.get("PARKED_INTERVAL_S", "30"))
-    operations = dict.fromkeys(("snapshot", "verify", "retire", "restore"), Operation(work, recheck, say_farewell))
+    operations = dict.fromkeys(("snapshot", "verify", "retire"), Operation(work, recheck, say_farewell))
+    operations["restore"] = Operation(work)
     worker = Worker(Spool(ROOT / "spool"), ROOT / "locks", ROOT / "work", operations, make_job, interval_s)
     exit_process(caretaker.run(worker, sys.argv[3]) if "--caretaker" in sys.argv else worker.run(sys.argv[2]))
