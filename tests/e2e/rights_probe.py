@@ -6,9 +6,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+# A folder that the modes alone would let it write.
+EVERYONES = "/srv/everyones"
 FOLDERS = (
     "/", "/boot", "/etc", "/etc/etcd-agent", "/home", "/opt/etcd-agent", "/root", "/srv", "/usr", "/usr/local/bin",
     "/var/lib", "/var/lib/etcd", "/var/lib/etcd-agent", "/var/log", "/var/log/etcd-agent", "/run", "/run/etcd-agent",
+    EVERYONES,
 )  # fmt: skip
 
 
@@ -35,7 +38,6 @@ if __name__ == "__main__":
                 "key": refused(lambda: Path("/etc/etcd/pki/node-1.key").read_text()),
                 "chown": refused(lambda: os.chown("/var/lib/etcd-agent", 0, 0)),
                 "packets": refused(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
-                "nice": refused(lambda: os.nice(5)),
                 "others": sorted({entry.stat().st_uid for entry in Path("/proc").iterdir() if entry.name.isdigit()}),
                 "own": os.getuid(),
             }

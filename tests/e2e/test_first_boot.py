@@ -28,6 +28,7 @@ OF_COMMANDS = "agent.cli"
 def probed(booted: BootedNode) -> dict[str, Any]:
     """What a program may do under the unit's own settings."""
     booted.write("/usr/local/lib/rights_probe.py", Path(rights_probe.__file__).read_text())
+    booted.run("mkdir", "--mode=1777", rights_probe.EVERYONES)
     with booted.drop_in("ExecStartPre=/usr/bin/python3 /usr/local/lib/rights_probe.py"):
         booted.run("systemctl", "restart", "etcd-agent")
     (told,) = [line for line in service_lines(booted) if "writes" in line]
