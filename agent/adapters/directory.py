@@ -125,10 +125,12 @@ class DirectoryStore:
 
 
 def _make_folders(folder: Path) -> None:
-    """Durable when it returns: the first backup must not be gone with its folder after a power cut."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
+    """Durable when it returns: the first backup must not be gone with its folder after a power cut.
+
+    A snapshot holds every Secret of the cluster: no group reads it, whatever group reads the log.
+    """
+    for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        path.mkdir(mode=0o700, exist_ok=True)
         files.sync_folder(path.parent)
 
 
@@ -145,7 +147,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _write(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
     digest = hashlib.sha256()
     size_bytes = 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         for chunk in chunks:
             stream.write(chunk)

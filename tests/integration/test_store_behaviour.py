@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,3 +266,14 @@ def test_in_a_directory_old_small_files_of_killed_writers_are_removed_and_nothin
     assert store.put_if_absent("monthly/manifest/prod/other.json", b"{}", metadata=METADATA)
     assert sorted(path for path in folder.iterdir()) == sorted([*kept, young])
     assert not old[1].exists()
+
+
+def test_in_a_directory_no_group_reads_a_snapshot_whatever_the_umask(tmp_path: Path, journal: Journal) -> None:
+    before = os.umask(0o002)
+    try:
+        store = DirectoryStore(tmp_path / "new/store")
+        store.put(KEY, iter([b"content"]), metadata=METADATA, journal=journal)
+    finally:
+        os.umask(before)
+    made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert [path for path in made if stat.S_IMODE(path.stat().st_mode) & 0o077] == []

@@ -89,4 +89,5 @@ def install(node: BootedNode, commands: str) -> None:
     cache = debian.cache() / "pip"
     cache.mkdir(parents=True, exist_ok=True)
     binds = [f"--bind-ro={PROJECT}:{CLONE}", f"--bind={cache}:/root/.cache/pip", f"--chdir={CLONE}"]
-    node.run_unbooted(commands, *binds)
+    # As hardened nodes have it for root; what is installed must be readable all the same.
+    node.run_unbooted(f"umask 077\n{commands}", *binds)

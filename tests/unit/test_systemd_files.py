@@ -127,9 +127,10 @@ def test_the_unit_owns_the_folders_that_the_program_uses() -> None:
         ("StateDirectory", paths.state),
         ("LogsDirectory", paths.log_folder),
         ("RuntimeDirectory", paths.daemon_lock.parent),
-        ("ConfigurationDirectory", paths.config_file.parent),
     ):
         assert service[setting] == folder.name
+    # Made by systemd it would be the service user's, though the root service reads it too.
+    assert "ConfigurationDirectory" not in service
 
 
 def test_the_unit_waits_longer_than_the_daemon_needs_to_stop() -> None:
@@ -168,6 +169,7 @@ def test_tmpfiles_makes_the_folders_of_the_root_service_and_gives_them_back_to_i
         paths.spool / root_request.REQUESTS_FOLDER: (0, SERVICE_UID, 0o770),
         paths.spool / root_request.RESULTS_FOLDER: (0, SERVICE_UID, 0o750),
         paths.tools: (0, 0, 0o755),
+        paths.config_file.parent: (0, 0, 0o755),
     }
     assert {folder: owned(folder) for folder in folders} == folders
     for folder in folders:
