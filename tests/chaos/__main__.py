@@ -107,7 +107,9 @@ def digest_of_sources() -> str:
 def _chosen(world: World, seeds: list[int], build: Path, sources: str) -> Iterator[str]:
     path = build / f"points-{sources}.json"
     if not path.exists():
-        path.write_text(json.dumps({store: run.record(world, store) for store in cases.STORES}))
+        points = {store: run.record(world, store) for store in cases.STORES}
+        points |= {way: run.record(world, "directory", way) for way in cases.WAYS_OF_ENDING_OTHERWISE}
+        path.write_text(json.dumps(points))
     matrix = cases.matrix(json.loads(path.read_text()))
     print(f"chaos: {len(matrix)} cases in the matrix, dealt to {cases.MATRIX_SEEDS} seeds")
     for seed in seeds:

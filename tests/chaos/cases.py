@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 STORES = ("directory", "s3")
+WAYS_OF_ENDING_OTHERWISE = ("parked", "cancel", "cancel-parked")  # each with points of its own
 AGENTS = ("old", "new", "new-replacing")
 MATRIX_SEEDS = 100  # so many seeds share the whole matrix
 CHANCES_PER_SEED = 4
@@ -24,9 +25,9 @@ FLOODS, KILLS_IN_A_FLOOD, FLOOD_MS = 3, 8, 10_000
 CANCELLED_AT_MS = (0, 60, 120, 250, 500, 900)
 INSTANT_VICTIMS = ("worker", "daemon", "tool", "submit", "node", "stop")
 PARTS_OF_FILE = ("at-0", "at-1", "at-25", "at-50", "at-75", "at-99")
-PROGRESS_POINTS = 2  # the further ones depend on the time that things take
+POINTS_FOR_SURE = 2  # the further ones depend on the time that things take
 PATTERN = re.compile(
-    r"(directory|s3) (submit|flood|[a-z0-9-]+/(?:old|new|new-replacing))"
+    r"(directory|s3) (submit|flood|parked|cancel|cancel-parked|cancel-\d+|[a-z0-9-]+/(?:old|new|new-replacing))"
     r"(?: (?:[a-z]+(?::[a-z0-9_./-]+){4}>[a-z]+|tool:\d+:(?:before|after|hang|at-\d+)|at-\d+>[a-z]+))*"
 )
 
@@ -83,8 +84,10 @@ def _injection(text: str) -> Injection:
 
 
 def matrix(points: Mapping[str, Sequence[str]]) -> list[str]:
-    """Every case that is not left to chance, by the points that a clean run passed with each store."""
-    cases = [case for store in STORES for case in _deliveries(store)]
+    """Every case that is not left to chance, by the points that clean runs passed: with each store, and parked and
+
+    cancelled with the directory."""
+    cases = [*(case for store in STORES for case in _deliveries(store)), *_beyond(points)]
     cases += [f"directory flood {' '.join(_kills_in_a_flood(random.Random(number)))}" for number in range(FLOODS)]
     for store in STORES:
         for point in dict.fromkeys(points[store]):
@@ -106,6 +109,18 @@ def of_seed(seed: int, all_cases: Sequence[str]) -> list[str]:
     return [*dealt[(seed - 1) % MATRIX_SEEDS :: MATRIX_SEEDS], *_by_chance(random.Random(seed), dealt)]
 
 
+def _beyond(points: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What parked and cancelled operations pass beyond the points of all others; `points` by their way."""
+    known = set(points["directory"])
+    for way in WAYS_OF_ENDING_OTHERWISE:
+        for point in dict.fromkeys(points[way]):
+            if point not in known and not _depends_on_time(point):
+                yield from (f"directory {way} {point}>{victim}" for victim in ("self", "node"))
+            known.add(point)
+    yield from (f"{store} cancel-{ms}" for ms in CANCELLED_AT_MS for store in STORES)
+    yield from (f"directory cancel-{ms} at-{ms + 40}>{victim}" for ms in CANCELLED_AT_MS for victim in INSTANT_VICTIMS)
+
+
 def _deliveries(store: str) -> Iterator[str]:
     ways = [*WAYS, *(f"cancelled-{ms}" for ms in CANCELLED_AT_MS), *(WAYS_OF_TWO_NODES if store == "s3" else ())]
     for way in ways:
@@ -114,7 +129,7 @@ def _deliveries(store: str) -> Iterator[str]:
 
 def _depends_on_time(point: str) -> bool:
     _, _, place, number, _ = point.split(":")
-    return place == "spool/progress" and int(number) > PROGRESS_POINTS
+    return place in ("spool/progress", "locks") and int(number) > POINTS_FOR_SURE
 
 
 def _victims(point: str) -> list[str]:

@@ -38,6 +38,7 @@ class Answers:
 
     documents: list[dict[str, Any]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
+    cancelled: bool = False  # `ops cancel` said so
 
     def add(self, outcome: str, output: str) -> None:
         """One that was answered, with what stood on its stdout."""
@@ -107,8 +108,10 @@ def deliver(case: Case, post: Post, nodes: list[Node], asked: Asked, also: Asked
     """Brings the request to the node the way that the case names, and waits for the answers. Raises RuntimeError."""
     node = nodes[0]
     way, _, number = case.way.partition("-") if case.way.startswith("cancelled-") else (case.way, "", "")
-    if way in ("submit", "no-wait"):
-        _by_submit(node, asked, answers, wait=way == "submit")
+    if way in ("submit", "no-wait", "parked"):
+        _by_submit(node, asked, answers, wait=way != "no-wait")
+    elif way.startswith("cancel") and way != "cancelled":
+        _and_cancel(case.way, node, asked, answers)
     elif way == "cancelled":
         command = post.send(asked, node)
         ends_at = time.monotonic() + int(number) / 1000
@@ -174,6 +177,23 @@ def _by_submit(node: Node, asked: Asked, answers: Answers, *, wait: bool) -> Non
     child = node.submit(*words, *(["--timeout", "60"] if wait else ["--no-wait"]))
     node.until(lambda: not child.is_running(), "submit does not end")
     answers.add(f"exit {child.process.returncode}", output_of(child))
+
+
+def _and_cancel(way: str, node: Node, asked: Asked, answers: Answers) -> None:
+    """Cancels it: where a worker is held in a step, when it is parked, or after so many ms."""
+    started = time.monotonic()
+    after_ms = way.removeprefix("cancel-")
+    _by_submit(node, asked, answers, wait=False)
+    if way == "cancel":
+        node.until((node.plan_folder / "fired-0").exists, "the worker does not come to where it is held")
+    elif way == "cancel-parked":
+        node.until(lambda: bool(node.spool("waiting") or node.spool("done")), "it does not park")
+    else:
+        node.until(lambda: time.monotonic() >= started + int(after_ms) / 1000, "a moment does not pass")
+    child = node.cancel(asked.op_id)
+    node.until(lambda: not child.is_running(), "ops cancel does not end")
+    (node.plan_folder / "go-0").touch()
+    answers.cancelled = child.process.returncode == 0
 
 
 def output_of(child: Child) -> str:

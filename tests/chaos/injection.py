@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.chaos import killing, points, sabotage
+from tests.chaos import killing, parking, points, sabotage
 
 HOLD_TIMEOUT_S = 120.0
 PLACES = (  # below the root, the first that fits
@@ -126,6 +126,7 @@ def install(plan_path: str) -> None:
     patches: dict[str, Callable[[ModuleType], None]] = {
         "agent.operations.steps": lambda module: _wrap_steps(injector, module),
         "agent.adapters.aws": lambda module: _wrap_aws(injector, module),
+        **parking.patches(Path(plan_path).parent),
         **sabotage.patches(os.environ.get("CHAOS_SABOTAGE", "")),
     }
     _wrap_popen(injector)
@@ -165,9 +166,9 @@ def _wrap_popen(injector: Injector) -> None:
 
 
 def _program(argv: Sequence[str]) -> str:
-    """What is started: `worker`, or a tool with its command, such as `etcdctl.snapshot-save`."""
+    """What is started: `worker`, `caretaker`, or a tool with its command, such as `etcdctl.snapshot-save`."""
     if "worker" in argv:
-        return "worker"
+        return "caretaker" if "--caretaker" in argv else "worker"
     command = next((text for text in TOOL_COMMANDS if f" {text} " in f" {' '.join(argv)} "), "other")
     return f"{Path(argv[0]).name}.{command.replace(' ', '-')}"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import killing
+from tests.chaos import killing, parking
 from tests.sandbox import kubernetes_data, s3_server
 from tests.sandbox.certificates import Certificate
 from tests.sandbox.etcd_cluster import EtcdMember
@@ -27,6 +27,7 @@ DATA_MB = 2
 CLUSTER = "chaos"
 PROGRAM = Path(sys.executable).with_name("etcd-agent")
 SETTLE_TIMEOUT_S = 90.0
+TIMES_PARKED = b"..."
 TOOLS = ("etcdctl", "etcdutl")
 HANG_S = 25
 # Counts the calls. The chosen one hangs, or dies as by kill -9: before it did anything, when it did all of it, or
@@ -128,10 +129,12 @@ class Node:
 
     def prepare(
         self, injections: Sequence[dict[str, str]] = (), *, record: bool = False,
-        tool_kill: tuple[int, str] | None = None,
+        tool_kill: tuple[int, str] | None = None, parks: bool = False,
     ) -> None:  # fmt: skip
         """Makes its folders and configuration, and the plan that its processes follow."""
         self.plan_folder.mkdir(parents=True)
+        if parks:
+            (self.plan_folder / parking.MARK).write_bytes(TIMES_PARKED)
         tools = self._tools_that_die(*tool_kill) if tool_kill else self.world.tools
         config = self.root / "etc/etcd-agent/config.toml"
         config.parent.mkdir(parents=True)
@@ -198,6 +201,14 @@ class Node:
         self.submits.append(child)
         return child
 
+    def cancel(self, op_id: str) -> Child:
+        """Starts `ops cancel`; its output is its log."""
+        name = f"cancel-{self.number}-{len(self.submits)}"
+        argv = self.argv("ops", "cancel", op_id, "--json", "--timeout", "60")
+        child = self.processes.start(name, argv, {**self.environment, "TRACE_ID": "65b9e4c0" + "c" * 24})
+        self.submits.append(child)
+        return child
+
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Waits, and starts the daemon again meanwhile whenever it ended. Raises RuntimeError."""
 
@@ -235,7 +246,7 @@ class Node:
         return (
             f'cluster = "{self.cluster}"\n[node]\nname = "node-{self.number}"\ninstance_id = "{self.instance_id}"\n'
             f'[etcd]\nendpoints = ["{self.world.etcd.client_url}"]\ntools_dir = "{tools}"\n'
-            f"[daemon]\nscan_interval_s = 3\nstop_timeout_s = 1\n[store]\n{store}"
+            f"[daemon]\nscan_interval_s = 3\nstop_timeout_s = 1\nparked_interval_s = 1\n[store]\n{store}"
         )
 
     def _tools_that_die(self, number: int, moment: str) -> Path:

@@ -14,8 +14,8 @@ from tests.setup.debian import PROJECT, cache
 from tests.setup.etcd import tools_folder
 
 COLUMNS = (
-    "fault", "place", "runs", "crashes", "done", "asked again", "not reached", "lost", "doubled", "orphans", "unlisted",
-    "cleaned by next", "broken",
+    "fault", "place", "runs", "crashes", "done", "cancelled", "asked again", "not reached", "lost", "doubled",
+    "orphans", "unlisted", "cleaned by next", "broken",
 )  # fmt: skip
 VICTIMS = {"node": "kill -9 of all", "stop": "SIGTERM to daemon"}
 
@@ -24,7 +24,7 @@ def row_of(verdict: Verdict) -> tuple[str, str]:
     """The fault and the place that a case belongs to."""
     case = cases.parse(verdict.case)
     if not case.injections:
-        return "delivery", case.way.partition("-")[0] if case.way.startswith("cancelled-") else case.way
+        return "delivery", next((way for way in ("cancelled", "cancel") if case.way.startswith(f"{way}-")), case.way)
     if case.tool_kill and case.tool_kill[1] == "hang":
         return "kill -9 of worker", "while its tool hangs"
     if case.way == "flood":
@@ -49,6 +49,7 @@ def counts_of(verdicts: Sequence[Verdict]) -> dict[str, int]:
         "runs": len(verdicts),
         "crashes": sum(verdict.crashes for verdict in verdicts),
         "done": sum(verdict.outcome == "done" for verdict in verdicts),
+        "cancelled": sum(verdict.outcome == "cancelled" for verdict in verdicts),
         "asked again": sum(verdict.generations > 1 for verdict in verdicts),
         "not reached": sum(bool(cases.parse(verdict.case).injections) and not verdict.crashes for verdict in verdicts),
         "lost": sum(verdict.lost for verdict in verdicts),

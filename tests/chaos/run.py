@@ -19,6 +19,7 @@ from tests.sandbox.processes import Processes
 
 SWEPT_AFTER_S = 7200.0
 MOST_ASKS = 4
+HOLD_WHERE_IT_CAN_BE_CANCELLED = {"point": "worker:step:preflight:1:entered", "victim": "hold"}
 HOLD_WHERE_THE_CLASS_IS_CHOSEN = {"point": "worker:s3:create_multipart_upload:1:before", "victim": "hold"}
 
 
@@ -67,13 +68,12 @@ def run(world: World, text: str, *, sabotage: str = "", keep: Path | None = None
     return verdict
 
 
-def record(world: World, store: str) -> list[str]:
-    """The points that a clean run passes with that store, in their order."""
-    folder = world.folder / f"record-{store}"
+def record(world: World, store: str, way: str = "submit") -> list[str]:
+    """The points that a clean run passes with that store and in that way, in their order."""
+    folder = world.folder / f"record-{store}-{way}"
+    case = cases.parse(f"{store} {way}")
     with Processes(folder / "logs") as processes:
-        node = Node(world, folder, processes, 1, store)
-        node.prepare(record=True)
-        case = cases.parse(f"{store} submit")
+        (node,) = _nodes(case, world, folder, processes, "", record=True)
         post = Post(case, folder, [node])
         verdict = Verdict(case.text)
         _Run(case, verdict, [node], post).go()
@@ -83,10 +83,16 @@ def record(world: World, store: str) -> list[str]:
         return node.points()
 
 
-def _nodes(case: Case, world: World, folder: Path, processes: Processes, sabotage: str) -> list[Node]:
+def _nodes(
+    case: Case, world: World, folder: Path, processes: Processes, sabotage: str, *, record: bool = False
+) -> list[Node]:
     first = Node(world, folder, processes, 1, case.store, sabotage=sabotage)
-    points = [HOLD_WHERE_THE_CLASS_IS_CHOSEN] if case.way == "class-race" else case.at_points
-    first.prepare(points, tool_kill=case.tool_kill)
+    holds = {"class-race": HOLD_WHERE_THE_CLASS_IS_CHOSEN, "cancel": HOLD_WHERE_IT_CAN_BE_CANCELLED}
+    points = [holds[case.way]] if case.way in holds else []
+    first.prepare(
+        [*points, *case.at_points], tool_kill=case.tool_kill, parks=case.way in ("parked", "cancel-parked"),
+        record=record,
+    )  # fmt: skip
     if case.way not in (*cases.WAYS_OF_TWO_NODES, "other-cluster"):
         return [first]
     cluster = "another" if case.way == "other-cluster" else first.cluster
@@ -118,10 +124,13 @@ class _Run:
         self._settle()
         self._check_not_lost()
         self._verdict.crashes = self._from_outside + sum(node.fired() for node in self._nodes)
-        if self._case.way == "class-race":
-            self._verdict.crashes = 0  # held, not killed
-        self._ask_until_done()
-        self._check_ends()
+        if self._case.way in ("class-race", "cancel"):
+            self._verdict.crashes -= 1  # held, not killed
+        if self._was_cancelled():
+            self._check_cancelled()
+        else:
+            self._ask_until_done()
+            self._check_ends()
         self._check_leftovers()
         self._check_processes()
         self._check_stores()
@@ -178,6 +187,23 @@ class _Run:
         if known and not invariants.ends_of(self._node, self._asked.op_id):
             self._verdict.lost = 1
             self._verdict.problems.append(f"lost: the log has {sorted(known)}, and it has no end")
+
+    def _was_cancelled(self) -> bool:
+        ends = invariants.ends_of(self._node, self._asked.op_id)
+        is_cancelled = bool(ends) and (ends[-1][1]["results"][-1]["error"] or {}).get("code") == "cancelled"
+        if self._answers.cancelled and not is_cancelled:
+            self._verdict.problems.append(f"ops cancel said that it is cancelled; its ends: {ends}")
+        return is_cancelled
+
+    def _check_cancelled(self) -> None:
+        """It ended as that, once, without a backup, and the same op id does not start it again."""
+        self._verdict.outcome = "cancelled"
+        for _ in range(2):
+            self._verdict.problems += invariants.problems_of_end(self._node, self._asked.op_id)
+            self._ask()
+            self._settle()
+            if self._answers.outcomes[-1] != "exit 1" or not self._was_cancelled():
+                self._verdict.problems.append(f"cancelled, and asked again it answers {self._answers.outcomes}")
 
     def _ask_until_done(self) -> None:
         """Asks again as the sender of an event would, until it succeeded; then once more, for the same answer."""
@@ -253,7 +279,7 @@ class _Run:
             verdict.unlisted += len(found.unlisted)
         mine = [key for key, one in invariants.stored(self._node).manifests.items()
                 if one["op_id"] == self._asked.op_id and one["cluster"] == self._node.cluster]  # fmt: skip
-        if len(mine) != 1:
+        if len(mine) != int(verdict.outcome != "cancelled"):
             verdict.problems.append(f"{len(mine)} manifests for one operation: {mine}")
             verdict.doubled, verdict.lost = int(len(mine) > 1), int(not mine)
         # A second node can not take back what it stored before it saw the first one's manifest.

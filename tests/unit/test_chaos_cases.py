@@ -13,8 +13,8 @@ POINTS = {
         "worker:spawn:etcdctl.snapshot-save:1:before", "worker:rename:spool/progress:3:before",
         "worker:unlink:spool/running:1:before",
     ]
-    for store in cases.STORES
-}  # fmt: skip
+    for store in (*cases.STORES, *cases.WAYS_OF_ENDING_OTHERWISE)
+} | {"cancel": ["cancel:link:spool/cancel:1:before", "daemon:link:spool/running:1:after"]}  # fmt: skip
 
 
 def test_every_case_of_the_matrix_can_be_read_and_says_what_it_is() -> None:
@@ -24,6 +24,9 @@ def test_every_case_of_the_matrix_can_be_read_and_says_what_it_is() -> None:
         assert cases.parse(text).text == text
     assert any(text.endswith("worker:unlink:spool/running:1:before>node") for text in matrix)
     assert not any("spool/progress:3" in text for text in matrix)
+    assert [text for text in matrix if " cancel " in text] == [
+        f"directory cancel cancel:link:spool/cancel:1:before>{victim}" for victim in ("self", "node")
+    ]
     case = cases.parse("s3 twice/old tool:7:at-50 at-350>daemon worker:step:save:1:entered>self")
     assert (case.store, case.way, case.agent, case.tool_kill) == ("s3", "twice", "old", (7, "at-50"))
     assert [injection.at_ms for injection in case.injections] == [-1, 350, -1]
