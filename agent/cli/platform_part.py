@@ -39,7 +39,9 @@ def describe(node: Node, problems: list[Problem]) -> dict[str, Any]:
 def with_tools(node: Node, error: CommandMissing) -> CommandMissing:
     """A missing tool, with where the platform has it."""
     chosen = node.resolved.detection.chosen
-    return CommandMissing(error.message, hint=f"{error.hint}; {chosen.tools}" if chosen else error.hint)
+    return CommandMissing(
+        error.message, hint=f"{error.hint} ({chosen.platform}: {chosen.tools})" if chosen else error.hint
+    )
 
 
 def when_etcd_is_silent(node: Node) -> list[Problem]:

@@ -14,7 +14,7 @@ KUBERNETES = "/etc/kubernetes"
 MANIFESTS = f"{KUBERNETES}/manifests"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 KUBECONFIGS = (f"{KUBERNETES}/admin.conf", f"{KUBERNETES}/super-admin.conf")
-TOOLS = "in the image of the etcd pod"
+TOOLS = "in the image of the etcd pod, from where the root service copies them"
 BY_HAND = "set the keys etcd.* in the configuration"
 
 
@@ -35,7 +35,7 @@ def look(reader: Reader) -> Finding:
     except NotUnderstood as error:
         draft.trouble(f"{path} is not understood: {error}", BY_HAND)
     else:
-        _values(draft, pod)
+        _values(draft, pod, posixpath.dirname(manifest))
     _kubeconfig(draft)
     return draft.finish(SURE, f"{path} starts etcd", tools=TOOLS)
 
@@ -59,7 +59,7 @@ def _absence(reader: Reader, manifest: str) -> str:
     return missing
 
 
-def _values(draft: Draft, pod: StaticPod) -> None:
+def _values(draft: Draft, pod: StaticPod, manifests: str) -> None:
     options = etcd_options.from_words(pod.words)
     path = pod.words[0].why if pod.words else ""
     if "config-file" in options:
@@ -73,7 +73,7 @@ def _values(draft: Draft, pod: StaticPod) -> None:
         draft.trouble(f"{path} has no usable --listen-client-urls", BY_HAND)
     _on_node(draft, pod, options, "data-dir", DATA_DIR)
     if endpoint.startswith("https:"):
-        _tls(draft, pod, options)
+        _tls(draft, pod, options, manifests)
 
 
 def _on_node(draft: Draft, pod: StaticPod, options: Options, name: str, key: str) -> str:
@@ -88,7 +88,7 @@ def _on_node(draft: Draft, pod: StaticPod, options: Options, name: str, key: str
     return place
 
 
-def _tls(draft: Draft, pod: StaticPod, options: Options) -> None:
+def _tls(draft: Draft, pod: StaticPod, options: Options, manifests: str) -> None:
     authority = _on_node(draft, pod, options, "trusted-ca-file", CA_CERT)
     if not authority:
         return
@@ -96,7 +96,7 @@ def _tls(draft: Draft, pod: StaticPod, options: Options) -> None:
     pki = posixpath.dirname(own)
     draft.material |= {
         "etcd_ca": authority, "cluster_ca": f"{pki}/ca.crt", "service_account_key": f"{pki}/sa.pub",
-        "kube_apiserver_manifest": f"{MANIFESTS}/kube-apiserver.yaml",
+        "kube_apiserver_manifest": f"{manifests}/kube-apiserver.yaml",
     }  # fmt: skip
     pairs = [
         Pair(f"{own}/healthcheck-client.crt", f"{own}/healthcheck-client.key", "etcd's own client"),

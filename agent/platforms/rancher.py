@@ -65,6 +65,9 @@ def look(reader: Reader, distribution: Distribution) -> Finding:
         starter = _starter(draft, distribution, unit, data_dir)
         _values(draft, config, f"{data_dir}/server")
         _kubeconfig(draft, distribution, settings)
+    except NotUnderstood as error:
+        draft.trouble(str(error), BY_HAND)
+        return draft.finish(LIKELY, str(error), tools=distribution.tools)
     except Unreadable as error:
         draft.unreadable(error)
         return draft.finish(ABSENT, error.reason)
@@ -101,18 +104,26 @@ def _flags(unit: Unit | None) -> dict[str, Value]:
 
 
 def _from_files(draft: Draft, config_file: str) -> dict[str, Value]:
-    """config.yaml, then the files of config.yaml.d by their names; of a repeated key the last one counts."""
+    """config.yaml, then the files of config.yaml.d by their names; of a repeated key the last one counts.
+
+    Raises NotUnderstood for a file that is beyond what is read and names a setting that matters: with a moved data
+    folder, what lies in the usual one may be another cluster's.
+    """
     reader = draft.reader
     folder = f"{config_file}.d"
     more = [f"{folder}/{name}" for name in reader.names(folder) if name.endswith((".yaml", ".yml"))]
     found: dict[str, Value] = {}
     for name in [config_file, *more]:
+        text = reader.text(name) or ""
         try:
-            tree = parse(reader.text(name) or "")
+            tree = parse(text)
         except NotUnderstood as error:
-            draft.trouble(f"{reader.path(name)} is not understood: {error}", f"is data-dir set in it? {BY_HAND}")
+            if any(key in text for key in NEEDED):
+                raise NotUnderstood(f"{reader.path(name)} is not understood: {error}") from None
             continue
         for key, value in tree.items() if isinstance(tree, dict) else ():
+            if key in NEEDED and not isinstance(value, Scalar):
+                raise NotUnderstood(f"{reader.path(name)} has {key} in a form that is not read")
             if key in NEEDED and isinstance(value, Scalar) and value.text:
                 found[key] = Value(value.text, f"{reader.path(name)} line {value.line} {key}")
     return found

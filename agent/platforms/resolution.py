@@ -39,7 +39,7 @@ def resolve(loaded: Loaded, paths: Paths) -> Resolved:
     if found.chosen is None and not troubles:
         troubles += _not_found(found, loaded.config.platform)
     if found.chosen is not None:
-        troubles += found.chosen.troubles
+        troubles += found.chosen.troubles + _closed_to_this_user(found)
         values = {
             key: (value.text, f"detected ({found.chosen.platform}): {value.why}")
             for key, value in found.chosen.values.items()
@@ -66,6 +66,12 @@ def unusable_files(config: Config) -> list[Trouble]:
         for key, reason in reasons
         if reason
     ]
+
+
+def _closed_to_this_user(found: Detection) -> tuple[Trouble, ...]:
+    """Where another platform could not be looked for: with more rights the answer may be another one."""
+    others = [finding for finding in found.findings if finding is not found.chosen]
+    return tuple(trouble for finding in others for trouble in finding.troubles if trouble.hint == SUDO)
 
 
 def _not_found(found: Detection, choice: PlatformChoice) -> list[Trouble]:

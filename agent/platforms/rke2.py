@@ -10,7 +10,7 @@ RKE2 = Distribution(
     unit="rke2-server.service",
     variable_prefix="RKE2_",
     other_starters=("{data_dir}/agent/pod-manifests/etcd.yaml",),
-    tools="in the image of the etcd pod",
+    tools="in the image of the etcd pod, from where the root service copies them",
 )
 
 

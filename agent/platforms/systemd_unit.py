@@ -14,7 +14,6 @@ FOLDERS = (
     "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )  # fmt: skip
-ADMINISTRATORS = FOLDERS[0]
 SHELLS = ("sh", "bash", "dash")
 ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -100,8 +99,9 @@ def _drop_ins(reader: Reader, name: str) -> list[str]:
 def _is_wanted(reader: Reader, name: str) -> bool:
     """Whether something that starts at boot asks for it: what `systemctl enable` does."""
     return any(
-        reader.is_there(f"{ADMINISTRATORS}/{folder}/{name}", follow=False)
-        for folder in reader.names(ADMINISTRATORS)
+        reader.is_there(f"{units}/{folder}/{name}", follow=False)
+        for units in FOLDERS
+        for folder in reader.names(units)
         if folder.endswith((".wants", ".requires"))
     )
 

@@ -305,6 +305,27 @@ def upstream(
     tree.enable("etcd.service", "/etc/systemd/system")
 
 
+def kubespray(tree: Tree) -> None:
+    """Kubespray's etcd on the host: a unit, and every option a variable of one file."""
+    ssl = "/etc/ssl/etcd/ssl"
+    authority = PlatformAuthority(tree.path(f"{ssl}/ca.pem"))
+    authority.issue(tree.path(f"{ssl}/member-node1.pem"), tree.path(f"{ssl}/member-node1-key.pem"), BOTH)
+    tree.write(
+        "/etc/systemd/system/etcd.service",
+        "[Unit]\nDescription=etcd\n\n[Service]\nType=notify\nUser=root\nEnvironmentFile=/etc/etcd.env\n"
+        "ExecStart=/usr/local/bin/etcd\nNotifyAccess=all\n\n[Install]\nWantedBy=multi-user.target\n",
+        0o644,
+    )
+    tree.write(
+        "/etc/etcd.env",
+        "# Environment file for etcd\nETCD_DATA_DIR=/var/lib/etcd\nETCD_CLIENT_CERT_AUTH=true\n"
+        f"ETCD_LISTEN_CLIENT_URLS=https://{ADDRESS}:2379,https://127.0.0.1:2379\nETCD_NAME=etcd1\n"
+        f"ETCD_TRUSTED_CA_FILE={ssl}/ca.pem\nETCD_CERT_FILE={ssl}/member-node1.pem\n"
+        f"ETCD_KEY_FILE={ssl}/member-node1-key.pem\n",
+    )
+    tree.enable("etcd.service", "/etc/systemd/system")
+
+
 def leftovers(tree: Tree) -> None:
     """What uninstalling leaves behind: folders without anything in them that starts etcd."""
     for name in (

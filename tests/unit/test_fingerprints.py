@@ -41,8 +41,9 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_kubeadm(tree: Tree) -> None:
-    platform_trees.kubeadm(tree)
+@pytest.mark.parametrize("manifests", ["/etc/kubernetes/manifests", "/srv/pods"])
+def test_kubeadm(tree: Tree, manifests: str) -> None:
+    platform_trees.kubeadm(tree, manifests=manifests)
     pki = tree.path("/etc/kubernetes/pki")
     expected = {
         "cluster_ca": digest((pki / "ca.crt").read_bytes()), "etcd_ca": digest((pki / "etcd/ca.crt").read_bytes()),

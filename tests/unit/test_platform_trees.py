@@ -242,6 +242,20 @@ def test_what_only_queues_a_request_does_not_fail_by_two_platforms(
     assert main(["submit", "snapshot", "--no-wait"]) == 0
 
 
+def test_kubesprays_unit_gives_the_members_own_pair_to_the_client(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform_trees.kubespray(tree)
+    found = shown(capsys)
+    ssl = tree.path("/etc/ssl/etcd/ssl")
+    assert {key: found[key]["value"] for key in OWN_KEYS[:5]} == {
+        "etcd.endpoints": ["https://127.0.0.1:2379"], "etcd.ca_cert": str(ssl / "ca.pem"),
+        "etcd.cert": str(ssl / "member-node1.pem"), "etcd.key": str(ssl / "member-node1-key.pem"),
+        "etcd.data_dir": str(tree.path("/var/lib/etcd")),
+    }  # fmt: skip
+    assert of_platform(status(capsys)) == []
+
+
 def test_leftovers_of_uninstalled_platforms_are_no_candidates(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     platform_trees.leftovers(tree)
     platform_trees.debian(tree)
