@@ -56,6 +56,6 @@ def _tell_platform(node: Node) -> None:
     chosen = node.resolved.detection.chosen
     what = f"{chosen.platform}: {chosen.reason}" if chosen else "no platform was found; the configuration counts alone"
     emit(
-        log, logging.INFO, "platform.found", what,
+        log, logging.INFO, "daemon.platform", what,
         platform=chosen.platform if chosen else "", certainty=chosen.certainty if chosen else "absent",
     )  # fmt: skip
