@@ -14,6 +14,10 @@ PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDI
 chaos: venv etcd ## Faults put into the real agent; SUITE=requests SEEDS=1-100 CASE="…" RESULTS=docs/results
 	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
 
+bench: venv etcd ## Backups beside what people do today, as ratios; BENCH=small for a short run
+	@$(BOOTSTRAP) tests/setup/bench_tools.py
+	@$(PYTHON_OF_VENV) -m tests.bench.snapshots
+
 check: venv ## Lint, format, types, layers, systemd units
 	$(PYTHON_OF_VENV) -m ruff check
 	$(PYTHON_OF_VENV) -m ruff format --check

@@ -60,15 +60,18 @@ def start(processes: Processes, folder: Path, bucket: str = "backups") -> S3Serv
         moto = Path(sys.executable).with_name("moto_server")
         child = processes.start("s3", [str(moto), "-H", "127.0.0.1", "-p", str(port)], {"PATH": "/usr/bin:/bin"})
         server = S3Server("moto", url, bucket, False, child)
-    wait_until(lambda: _bucket_made(server), f"{server.name} does not answer at {url}", child=child)
+    wait_until(lambda: bucket_made(server), f"{server.name} does not answer at {url}", child=child)
     return server
 
 
-def _bucket_made(server: S3Server) -> bool:
+def bucket_made(server: S3Server) -> bool:
+    """Whether the server answers, by now with the bucket."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         server.client().create_bucket(Bucket=server.bucket)
-    except (BotoCoreError, ClientError):
+    except ClientError as error:
+        return error.response["Error"]["Code"] in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+    except BotoCoreError:
         return False
     return True
