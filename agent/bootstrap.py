@@ -245,6 +245,7 @@ def make_daemon(node: Node) -> "Daemon":
     """The supervisor; makes the folders that it owns."""
     from agent.adapters.systemd import Notifier
     from agent.daemon import Daemon, Timing
+    from agent.housekeeping import Housekeeping
     from agent.intake import Intake
 
     for folder in (node.paths.locks, node.paths.log_folder, node.paths.daemon_lock.parent):
@@ -267,7 +268,10 @@ def make_daemon(node: Node) -> "Daemon":
         lock_path=node.paths.daemon_lock,
         intake=intake,
         notifier=Notifier(os.environ),
-        timing=Timing(settings.scan_interval_s, settings.stop_timeout_s, settings.results_kept_days * 86400.0),
+        timing=Timing(settings.scan_interval_s, settings.stop_timeout_s),
+        housekeeping=Housekeeping(
+            spool=node.spool, locks=node.paths.locks, kept_s=settings.results_kept_days * 86400.0
+        ),
         rotate_log=lambda: logs.rotate(log_path, max_size_bytes=node.config.log.max_size_bytes),
     )
 

@@ -17,6 +17,7 @@ from agent.adapters import process, spool
 from agent.adapters.spool import Spool
 from agent.adapters.systemd import Notifier
 from agent.errors import AgentError
+from agent.housekeeping import Housekeeping, WallClock
 from agent.intake import Intake
 from agent.logs import emit
 
@@ -24,7 +25,7 @@ LOCK_TRIES = 20
 ORPHAN_INTERVAL_S = 0.5
 CLEAN_UP_S = 5.0
 HOUSEKEEPING_INTERVAL_S = 3600.0
-UNFINISHED_FOR_S = 60.0
+SECOND_LOOK_S = 90.0
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +35,6 @@ class Timing:
 
     scan_interval_s: float
     stop_timeout_s: float
-    results_kept_s: float
 
 
 class Daemon:
@@ -42,6 +42,7 @@ class Daemon:
 
     def __init__(
         self, *, spool_: Spool, lock_path: Path, intake: Intake, notifier: Notifier, timing: Timing,
+        housekeeping: Housekeeping,
         rotate_log: Callable[[], object],
     ) -> None:  # fmt: skip
         self._spool = spool_
@@ -52,6 +53,9 @@ class Daemon:
         self._rotate_log = rotate_log
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stops_asked = 0
+        self._housekeeping = housekeeping
+        self._wall_clock = WallClock()
+        self._kept_house = False
         self._housekeeping_due = 0.0
         self._scan_due = 0.0
         self._rotation_due = 0.0
@@ -60,7 +64,6 @@ class Daemon:
         """Serves until SIGTERM or SIGINT. Raises AgentError when another daemon runs on this node."""
         self._take_lock()
         self._spool.create()
-        self._spool.sweep_unfinished_writes(time.time() - UNFINISHED_FOR_S)
         with self._signals(), spool.watch([self._spool.folder / name for name in ("incoming", "cancel")], self._wake):
             emit(log, logging.INFO, "daemon.started", f"serving {self._spool.folder}", pid=os.getpid())
             self._cycle()
@@ -73,18 +76,22 @@ class Daemon:
 
     def _cycle(self) -> None:
         now = time.monotonic()
+        self._wall_clock.look()
         self._intake.cycle()
         self._scan_due = now + self._timing.scan_interval_s
         self._notifier.status(self._intake.describe())
         self._notifier.alive()
         if now >= self._housekeeping_due:
-            self._housekeeping_due = now + HOUSEKEEPING_INTERVAL_S
-            self._try_to_prune()
+            # A second look soon after the first one sweeps what killed writers left before the start.
+            self._housekeeping_due = now + (HOUSEKEEPING_INTERVAL_S if self._kept_house else SECOND_LOOK_S)
+            self._kept_house = True
+            self._try_to_keep_house()
         self._try_to_rotate_log(now)
 
-    def _try_to_prune(self) -> None:
+    def _try_to_keep_house(self) -> None:
         try:
-            self._spool.prune(time.time() - self._timing.results_kept_s)
+            self._housekeeping.prune()
+            self._housekeeping.sweep()
         except OSError as error:
             emit(log, logging.WARNING, "spool.not_pruned", f"old results stay, they can not be removed: {error}")
 

@@ -11,7 +11,7 @@ PAUSE_S = 0.01
 
 
 class Lock:
-    """An flock on a file that is never renamed or replaced; it ends with the process that holds it."""
+    """An flock on a file that is never renamed or replaced, and is removed only while it is held and of no more use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -19,12 +19,14 @@ class Lock:
 
     def try_acquire(self, content: str = "") -> bool:
         """Takes the lock if it is free and writes `content` into the file. Returns whether it did."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            if not _flock(descriptor):
+                os.close(descriptor)
+                return False
+            if _is_at(descriptor, self.path):
+                break
+            os.close(descriptor)  # removed as unused while we opened it: what we hold is nobody's lock any more
         self._descriptor = descriptor
         if content:
             self.write(content)
@@ -44,6 +46,31 @@ class Lock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def remove_unused_lock(path: Path) -> bool:
+    """Removes a lock file that nobody holds; whether it is gone.
+
+    It is held meanwhile, and who opened it before finds another file, or none, under its name and opens that one.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        if not _flock(descriptor) or not _is_at(descriptor, path):
+            return False
+        path.unlink()
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def is_locked(path: Path) -> bool:

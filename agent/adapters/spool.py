@@ -14,9 +14,12 @@ from typing import Any
 
 from agent.adapters import files
 from agent.adapters.files import Entry as Entry
+from agent.adapters.files_lock import remove_unused_lock as remove_unused_lock
 from agent.adapters.spool_cancellations import Cancellations
 from agent.adapters.spool_rejections import Rejections
 from agent.adapters.spool_watch import watch as watch
+from agent.domain import keeping
+from agent.domain.keeping import Ledger
 from agent.domain.request import MOST_REQUEST_BYTES, Record, Status, decode, encode
 from agent.errors import AgentError, BadInput, SpoolFull
 
@@ -28,6 +31,7 @@ MOST_WAITING = 1000
 GATE_WAIT_S = 5.0
 MOST_RECORD_BYTES = 16 * 1024 * 1024
 SUFFIX = ".json"
+LEDGER_NAME = "ages.json"
 
 
 @dataclass(frozen=True)
@@ -211,28 +215,33 @@ class Spool:
             return {}
         return progress if isinstance(progress, dict) else {}
 
-    def prune(self, older_than_s: float) -> int:
-        """Removes ended and rejected files last changed before that time of the epoch; returns how many."""
-        removed = 0
-        for state in (*ENDS, "rejected"):
-            for entry in list(os.scandir(self.folder / state)):
-                with contextlib.suppress(FileNotFoundError):  # a worker ends a new generation meanwhile
-                    old = entry.stat(follow_symlinks=False).st_mtime < older_than_s
-                    if old and not entry.is_dir(follow_symlinks=False):
-                        Path(entry.path).unlink()
-                        removed += 1
-        return removed
+    def is_live(self, op_id: str) -> bool:
+        """Whether it waits or runs."""
+        return any(self.path(state, op_id).exists() for state in LIVE_STATES)
 
-    def sweep_unfinished_writes(self, older_than_s: float) -> None:
-        """Removes temporary files that killed writers left before that time of the epoch.
+    def remove(self, state: str, entry: Entry) -> None:
+        """Removes a file or folder of a state."""
+        files.remove_whole(self.folder / state / entry.name)
 
-        Younger ones may be those of `submit`, or of a worker that outlived a former daemon.
-        """
-        for state in FOLDERS:
-            for entry in list(os.scandir(self.folder / state)):
-                with contextlib.suppress(FileNotFoundError):
-                    if files.is_temporary(entry.name) and entry.stat(follow_symlinks=False).st_mtime < older_than_s:
-                        Path(entry.path).unlink()
+    def read_ledger(self) -> Ledger:
+        """Since when each ended and rejected file is there."""
+        try:
+            return keeping.decode((self.folder / LEDGER_NAME).read_bytes())
+        except FileNotFoundError:
+            return Ledger()
+
+    def write_ledger(self, ledger: Ledger) -> None:
+        """Replaces it."""
+        files.write_atomic(self.folder / LEDGER_NAME, keeping.encode(ledger))
+
+    def unfinished_writes(self) -> list[Path]:
+        """Temporary files, of writers at work or killed ones."""
+        return [
+            Path(entry.path)
+            for folder in (self.folder, *(self.folder / state for state in FOLDERS))
+            for entry in os.scandir(folder)
+            if files.is_temporary(entry.name)
+        ]
 
 
 def lock_at(path: Path) -> files.Lock:

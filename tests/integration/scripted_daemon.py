@@ -10,6 +10,7 @@ from agent.adapters.spool import Spool
 from agent.adapters.systemd import Notifier
 from agent.config import Paths
 from agent.daemon import Daemon, Timing
+from agent.housekeeping import Housekeeping
 from agent.intake import Intake
 from tests.integration import scripted_operations
 
@@ -32,7 +33,8 @@ def main() -> None:
     )  # fmt: skip
     Daemon(
         spool_=spool, lock_path=paths.daemon_lock, intake=intake, notifier=Notifier({}),
-        timing=Timing(scan_interval_s=30.0, stop_timeout_s=1.0, results_kept_s=15 * 86400.0),
+        timing=Timing(scan_interval_s=30.0, stop_timeout_s=1.0),
+        housekeeping=Housekeeping(spool=spool, locks=paths.locks, kept_s=15 * 86400.0),
         rotate_log=lambda: None,
     ).run()  # fmt: skip
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters import files, process
+from agent.domain.keeping import Ledger
 from tests.integration.daemon_node import DaemonNode, Manager, node_in
 from tests.sandbox.processes import wait_until
 
@@ -260,7 +262,9 @@ def test_results_that_can_not_be_removed_do_not_end_the_daemon(node: DaemonNode)
     rejected = node.spool.folder / "rejected"
     rejected.mkdir(parents=True)
     (rejected / "old").touch()
-    os.utime(rejected / "old", (0, 0))
+    (entry,) = files.entries_by_age(rejected)
+    key = f"rejected/{'.'.join(str(part) for part in entry.version)}"
+    node.spool.write_ledger(Ledger(process.boot_id(), 0.0, 1e9, {key: 0.0}))
     rejected.chmod(0o500)
     node.start()
     node.submit(FIRST)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from agent.adapters import files
+from agent.adapters.files_lock import remove_unused_lock
 from agent.errors import BadInput, NoSpace
+from tests.sandbox.processes import wait_until
 
 pytestmark = pytest.mark.integration
 Writer = Callable[[Path, bytes], object]
@@ -224,3 +226,44 @@ def test_two_who_only_ask_do_not_see_each_other(tmp_path: Path) -> None:
     with path.open("rb") as asking:
         fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
         assert not files.is_locked(path)
+
+
+def test_a_lock_that_is_removed_is_never_held_twice(tmp_path: Path) -> None:
+    """Takers and a remover at once: whoever holds the lock holds the one file under its name, and is alone."""
+    path, holders, most = tmp_path / "lock", [0], [0]
+    done = threading.Event()
+    taken: list[int] = []
+
+    def take(number: int) -> None:
+        while not done.is_set():
+            lock = files.Lock(path)
+            if lock.try_acquire(str(number)):
+                holders[0] += 1
+                most[0] = max(most[0], holders[0])
+                taken.append(number)
+                holders[0] -= 1
+                lock.release()
+
+    def remove() -> None:
+        while not done.is_set():
+            remove_unused_lock(path)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(3)]
+    threads += [threading.Thread(target=remove) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(taken) > 3000, "the lock is not taken often enough")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+
+
+def test_a_lock_that_is_held_is_not_removed(tmp_path: Path) -> None:
+    lock = files.Lock(tmp_path / "lock")
+    assert remove_unused_lock(lock.path)
+    assert lock.try_acquire()
+    assert not remove_unused_lock(lock.path)
+    lock.release()
+    assert remove_unused_lock(lock.path)
+    assert not lock.path.exists()
