@@ -4,10 +4,11 @@ The only place besides the command's edge, and the caretaker beside it, that cat
 as a result.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.adapters.spool import Spool
 from agent.domain import attempts, cancellation
 from agent.domain.attempts import with_result
 from agent.domain.cancellation import Cancellation
-from agent.domain.request import ErrorResult, Record, Result, Status
+from agent.domain.request import ErrorResult, Record, Result, Status, is_op_id
 from agent.errors import Interrupted, Parked, Refused
 from agent.logs import emit
 from agent.operations import leftovers
@@ -68,7 +69,7 @@ class Attempt:
         self._spool = worker.spool
         self._record = record
         self._operation = worker.operations[record.request.operation]
-        self._job = worker.make_job(record)
+        self._job = replace(worker.make_job(record), hold=self._hold)
         op_id = record.request.op_id
         self._steps = Steps(lambda progress: self._spool.write_progress(op_id, dict(progress)), self._commit)
         self._steps.committed = record.committed
@@ -147,6 +148,21 @@ class Attempt:
                 return
             self._spool.update_running(self._record)
         raise Interrupted("cancelled before the point of no return")
+
+    @contextlib.contextmanager
+    def _hold(self, op_id: str) -> Iterator[bool]:
+        path = self._worker.locks / op_id
+        if not is_op_id(op_id):
+            yield False
+            return
+        was_there, lock = path.exists(), Lock(path)
+        try:
+            is_abandoned = lock.try_acquire() and not self._spool.is_live(op_id)
+            yield is_abandoned
+            if is_abandoned and not was_there:
+                path.unlink()
+        finally:
+            lock.release()
 
     def _asked_to_cancel(self) -> Cancellation | None:
         if self._steps.committed:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def place(job: Job, store: Store, *, emergency: bool) -> tuple[Manifest | None, RetentionClass]:
     """The manifest that an earlier attempt or another node wrote for this request, else the class to store under."""
-    leftovers.abandon_uploads(job.work_root, job.folder, store)
+    leftovers.abandon_uploads(job.work_root, job.folder, store, job.hold)
     identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
     existing = catalogue.find(store, job.cluster, identifier)
     if existing is not None:

@@ -1,6 +1,6 @@
 """What attempts that were killed left behind: snapshot files on disk and uploads in the store.
 
-The backup slot runs one operation at a time, so whatever another folder below `work/` holds is nobody's.
+A folder of another operation is touched only while that one's lock is held and nothing of it waits or runs.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.errors import AgentError
 from agent.logs import emit
-from agent.operations.steps import Job
+from agent.operations.steps import Hold, Job, nobodys
 from agent.ports import Store
 
 JOURNAL_NAME = "upload.json"
@@ -34,22 +34,22 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
 
-def remove_files(work_root: Path, own: Path) -> None:
+def remove_files(work_root: Path, own: Path, hold: Hold = nobodys) -> None:
     """Frees the disk of what killed attempts wrote; their journals stay for `abandon_uploads`."""
     for unfinished in work_root.glob(".*.tmp"):  # of what a node remembers beside the attempts' folders
         unfinished.unlink(missing_ok=True)
-    for folder in _attempt_folders(work_root):
+    for folder in _attempt_folders(work_root, own, hold):
         if folder != own:
             _remove_all_but_journal(folder)
             _remove_if_empty(folder)
 
 
-def abandon_uploads(work_root: Path, own: Path, store: Store) -> None:
+def abandon_uploads(work_root: Path, own: Path, store: Store, hold: Hold = nobodys) -> None:
     """Aborts the uploads of killed attempts; one that can not be aborted now is kept for the next time.
 
     To be called before an upload of our own starts: an earlier generation may have left a journal in our folder.
     """
-    for folder in _attempt_folders(work_root):
+    for folder in _attempt_folders(work_root, own, hold):
         if _abandon(folder, store) and folder != own:
             _remove_if_empty(folder)
 
@@ -94,9 +94,15 @@ def remove_operation(work_root: Path, op_id: str) -> None:
             remove_attempt(folder)
 
 
-def _attempt_folders(work_root: Path) -> Iterator[Path]:
-    for operation in list(work_root.iterdir()):
-        yield from _folders(operation)
+def _attempt_folders(work_root: Path, own: Path, hold: Hold) -> Iterator[Path]:
+    """Those of the own operation, and of others for as long as they are surely abandoned."""
+    for operation in _folders(work_root):
+        if operation == own.parent:
+            yield from _folders(operation)
+            continue
+        with hold(operation.name) as is_abandoned:
+            if is_abandoned:
+                yield from _folders(operation)
 
 
 def _folders(folder: Path) -> list[Path]:

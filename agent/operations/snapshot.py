@@ -47,7 +47,7 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     """Takes one snapshot; again with the same request it finds what is there already. Returns the result's output."""
     emergency = job.request.params.get("emergency") == "true"
     started_at = _now()
-    leftovers.remove_files(job.work_root, job.folder)
+    leftovers.remove_files(job.work_root, job.folder, job.hold)
     with steps.step("preflight"):
         source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
         existing, retention_class = committing.place(job, ports.store, emergency=emergency)

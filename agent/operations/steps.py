@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from agent.errors import AgentError, DeadlineExceeded, Refused
 from agent.logs import emit
 
 PROGRESS_INTERVAL_S = 0.25
+Hold: TypeAlias = Callable[[str], AbstractContextManager[bool]]
 Run: TypeAlias = "Callable[[Job, Steps], dict[str, Any]]"
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,12 @@ class Steps:
         emit(log, logging.ERROR, "step.failed", f"{name} {status}: {str(error) or type(error).__name__}", **fields)
 
 
+@contextlib.contextmanager
+def nobodys(op_id: str) -> Iterator[bool]:
+    """Where nobody can tell, another operation's folder is not surely abandoned."""
+    yield False
+
+
 @dataclass(frozen=True)
 class Operation:
     """What a worker has of an operation.
@@ -90,7 +98,10 @@ class Operation:
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt at a request: what is asked, who asks, where to work, and the time left (boot clock)."""
+    """One attempt at a request: what is asked, who asks, where to work, and the time left (boot clock).
+
+    `hold` keeps another operation from starting meanwhile, and tells whether what it left is surely abandoned.
+    """
 
     request: Request
     attempt: int
@@ -101,6 +112,7 @@ class Job:
     agent_version: str
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     time_left_s: Callable[[], float] = lambda: 3600.0
+    hold: Hold = nobodys
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     """Verifies one backup, the latest good one, or all. Raises SnapshotInvalid when one is damaged."""
-    leftovers.remove_files(job.work_root, job.folder)
+    leftovers.remove_files(job.work_root, job.folder, job.hold)
     wanted = job.request.params["id"]
     unreadable: list[SnapshotInvalid] = []
     with steps.step("find"):

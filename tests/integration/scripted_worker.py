@@ -22,6 +22,7 @@ from agent.adapters import process
 from agent.adapters.spool import Spool
 from agent.domain.request import Record
 from agent.errors import EtcdUnavailable, Parked, Refused, SnapshotInvalid
+from agent.operations import leftovers
 from agent.operations.steps import Job, Operation, Steps
 from agent.worker import Worker, exit_process
 from tests.integration import scripted_operations
@@ -36,6 +37,7 @@ def work(job: Job, steps: Steps) -> dict[str, Any]:
     write("ran", f"{job.request.op_id} {job.attempt} {word} {os.getpid()}")
     (job.folder / "snapshot.db").write_text("half")
     try:
+        leftovers.remove_files(job.work_root, job.folder, job.hold)
         with steps.step("work", no_return=word.startswith("commit")):
             act(word, job.request.op_id)
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters import process
 from agent.domain.request import Acceptance, Record
 from tests.integration.intake_node import (
     FIRST,
@@ -19,6 +20,7 @@ from tests.integration.intake_node import (
     traced,
     traces_of,
 )  # fmt: skip
+from tests.sandbox.processes import wait_until
 from tests.setup.debian import PROJECT
 
 pytestmark = pytest.mark.integration
@@ -111,11 +113,25 @@ def test_after_a_reboot_its_time_starts_anew(node: Node) -> None:
     assert (node.result(FIRST).status, node.result(FIRST).attempt) == ("succeeded", 2)
 
 
-def test_a_damaged_record_of_what_ran_is_told_and_stops_nobody(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record_of_what_ran_ends_in_rejected_and_nothing_of_its_attempt_is_left(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = started_by_a_former_daemon(node, "deaf")
     node.spool.path("running", FIRST).write_bytes(b"{")
+    (node.spool.folder / "running" / "...json").write_text("{")  # an op id that would be a path
     node.submit(record(SECOND))
     node.until(SECOND)
-    assert "request.damaged" in {vars(line).get("event") for line in caplog.records}
+
+    def is_told() -> bool:
+        node.cycle()
+        return bool(node.spool.rejections.last(FIRST))
+
+    wait_until(is_told, "it is not put aside")
+    assert process.group_processes(pid, FIRST) == []
+    assert node.nothing_is_left()
+    told = [vars(line) for line in caplog.records if vars(line).get("event") == "request.damaged"]
+    assert len(told) == 2
+    assert (node.root / "work").exists()
 
 
 def test_trouble_with_one_operation_does_not_end_the_service(

@@ -127,7 +127,7 @@ def test_an_upload_that_is_refused_leaves_no_upload_and_says_why(behind: Behind,
     assert ("" if call == "head" else hint) in caught.value.hint
     assert caught.value.hint
     behind.proxy.faults.clear()
-    leftovers.abandon_uploads(behind.folder / "work", behind.folder / "none", behind.store())
+    leftovers.abandon_uploads(behind.folder / "work", behind.folder / "work/snapshot-1/2", behind.store())
     assert behind.unfinished() == []
     assert MANIFEST not in behind.objects()
 

@@ -1,16 +1,21 @@
 """Workers end in time and with all that they started, and leave a result or nothing."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.adapters import process
+from agent.adapters.files import Lock
 from agent.domain import request as requests
 from agent.domain.request import Acceptance, Record
 from tests.integration.intake_node import FIRST, Node, node_in, record
 from tests.sandbox.processes import wait_until
+from tests.setup.debian import PROJECT
 
 pytestmark = pytest.mark.integration
 
@@ -114,3 +119,25 @@ def test_a_work_folder_that_can_not_be_used_is_no_defect_and_may_be_tried_anew(n
     error = node.result(FIRST).error
     assert error is not None
     assert (error.code, error.retryable) == ("file_unusable", True)
+
+
+def test_only_what_is_surely_abandoned_is_cleared_away(node: Node) -> None:
+    """Of other operations: one that runs, one that waits, one whose lock is held, one that is nobody's any more."""
+    held = Lock(node.root / "locks" / "snapshot-held")
+    assert held.try_acquire()
+    node.spool.update_running(record("snapshot-runs"))
+    node.spool.park(record("snapshot-waits"))
+    for name in ("snapshot-held", "snapshot-runs", "snapshot-waits", "snapshot-gone", "no_op_id"):
+        folder = node.root / "work" / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "snapshot.db").touch()
+    node.spool.update_running(record(FIRST))
+    node.script(FIRST, "succeed")
+    worker = [sys.executable, "-m", "tests.integration.scripted_worker", str(node.root), FIRST]
+    subprocess.run(worker, check=True, timeout=30, cwd=PROJECT)
+    left = sorted(path.name for path in (node.root / "work").iterdir())
+    assert left == ["no_op_id", "snapshot-held", "snapshot-runs", "snapshot-waits"]
+    assert not (node.root / "locks" / "snapshot-gone").exists()
+    held.release()
+    for name in ("running", "waiting"):
+        shutil.rmtree(node.spool.folder / name)

@@ -185,3 +185,31 @@ def test_a_time_to_come_is_refused_so_that_no_snapshot_stays_the_latest_until_th
     told = submit(capsys, 2, "--no-wait", "--requested-at", "9999-12-31T23:59:59Z")
     assert told["error"]["code"] == "bad_input"
     assert Spool(root / "var/lib/etcd-agent/spool").names("incoming") == []
+
+
+def test_of_two_with_other_content_the_loser_never_gets_the_others_result(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before the first was there, and put its own beside it once that one was claimed."""
+    with stand_in_daemon.running(root, succeeded) as daemon:
+        submit(capsys, 0, "--op-id", "snapshot-0007")
+        monkeypatch.setattr(daemon.spool.__class__, "find", first_not(daemon.spool.__class__.find))
+        monkeypatch.setattr(daemon, "look", lambda: reject_all(daemon.spool))
+        error = submit(capsys, 2, "--op-id", "snapshot-0007", "--param", "emergency=true")["error"]
+    assert (error["code"], "other work" in error["message"]) == ("bad_input", True)
+
+
+def reject_all(spool: Spool) -> None:
+    for name in spool.names("incoming"):
+        spool.reject(name, "known for other work", MOMENT)
+
+
+def first_not(find: Any) -> Any:
+    """The first look finds nothing yet."""
+    looks: list[int] = []
+
+    def looked(self: Spool, op_id: str, **how: bool) -> Any:
+        looks.append(1)
+        return find(self, op_id, **how) if len(looks) > 1 else None
+
+    return looked

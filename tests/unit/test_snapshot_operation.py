@@ -1,5 +1,6 @@
 """The operation `snapshot`: one backup or nothing, refusals with their rule, and one manifest whatever happens."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ class Node:
         job = Job(
             request=requests.make(**fields), attempt=attempt, work_root=self.work, cluster="prod", node="node-1",
             instance_id="i-0123456789abcdef0", agent_version="1.0", fingerprints={"etcd_ca": "5" * 64},
-            time_left_s=self.time_left_s,
+            time_left_s=self.time_left_s, hold=lambda op_id: contextlib.nullcontext(True),
         )  # fmt: skip
         job.folder.mkdir(parents=True, exist_ok=True)
         return job
