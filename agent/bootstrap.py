@@ -142,8 +142,13 @@ def make_root_service(flags: Sequence[str], paths: Paths) -> "RootService":
     """What serves `spool/root/` as root. It reads the configuration for each request: a bad one is the answer."""
     from agent.privileged.copy_tools import copy_tools
     from agent.privileged.service import RootService
+    from agent.privileged.trusted import require_trusted
 
-    return RootService(paths.state, {COPY_TOOLS: lambda tools: copy_tools(load_node(flags).etcd, tools)})
+    def configured() -> EtcdConfig:
+        require_trusted(paths.config_file)
+        return load_node(flags).etcd
+
+    return RootService(paths.state, {COPY_TOOLS: lambda tools: copy_tools(configured(), tools)})
 
 
 def make_store(node: Node) -> "Store":

@@ -5,7 +5,6 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,27 +19,18 @@ DATABASE = "/member/snap/db"
 GONE = (FileNotFoundError, ProcessLookupError, NotADirectoryError)
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An address of this machine with the inodes of the sockets that serve it."""
+def served(endpoint: str) -> frozenset[int]:
+    """The inodes of the sockets that serve a client endpoint in the host's network, none when nothing listens there.
 
-    address: Address
-    inodes: frozenset[int]
-
-
-def served(endpoint: str) -> Endpoint:
-    """Who serves a client endpoint in the host's network. Raises ValueError when it is none of this machine's."""
+    Raises ValueError when it names no address of this machine.
+    """
     host, port = proc.endpoint_address(endpoint)
     table = _listeners()
     own = proc.local_addresses(_text(HOST_NETWORK / "fib_trie"), _text(HOST_NETWORK / "if_inet6"))
-    found = [
-        Endpoint(address, proc.serving(table, address, port))
-        for address in _addresses(host)
-        if proc.is_local(address, own)
-    ]
-    if not found:
+    addresses = [address for address in _addresses(host) if proc.is_local(address, own)]
+    if not addresses:
         raise ValueError(f"{host} is no address of this machine")
-    return max(found, key=lambda one: bool(one.inodes))
+    return frozenset().union(*(proc.serving(table, address, port) for address in addresses))
 
 
 def survey(inodes: frozenset[int], database: os.stat_result) -> list[Seen]:

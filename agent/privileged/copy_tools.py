@@ -45,7 +45,8 @@ def copy_tools(etcd: EtcdConfig, tools: HeldFolder) -> dict[str, Any]:
     _sweep(tools)
     seen, inodes, database = _find(etcd)
     with _pinned(seen.pid) as process:
-        if process.look(inodes, database) != seen:
+        again = process.look(inodes, database)  # now that the number can not become another process's
+        if again is None or not (again.owns_socket and again.has_data):
             raise RootServiceFailed(f"{seen} changed while it was looked at", hint="is etcd restarting? try again")
         emit(log, logging.INFO, "etcd.found", f"{seen} is the etcd that is meant: {process.exe}",
              source_pid=seen.pid, source_exe=process.exe)  # fmt: skip
@@ -73,14 +74,14 @@ def _find(etcd: EtcdConfig) -> tuple[Seen, frozenset[int], os.stat_result]:
             hint="is etcd.data_dir in /etc/etcd-agent/config.toml etcd's data folder, and has etcd been started once?",
         ) from None  # fmt: skip
     try:
-        served = proc.served(endpoint)
+        inodes = proc.served(endpoint)
     except ValueError as error:
         raise EtcdProcessUnclear(
             f"[endpoint-not-local] {endpoint}: {error}", reason="endpoint-not-local", hint=etcd_process.HINT
         ) from None
-    seen = proc.survey(served.inodes, status)
-    chosen = etcd_process.choose(seen, endpoint, os.fspath(database), is_served=bool(served.inodes))
-    return chosen, served.inodes, status
+    seen = proc.survey(inodes, status)
+    chosen = etcd_process.choose(seen, endpoint, os.fspath(database), is_served=bool(inodes))
+    return chosen, inodes, status
 
 
 def _pinned(pid: int) -> proc.Pinned:

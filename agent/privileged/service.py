@@ -74,7 +74,7 @@ class RootService:
         try:
             identifier = root_request.identifier_of(name)
             if f"{identifier}{SUFFIX}" in results.names():
-                requests.remove(name)  # answered before a crash kept it from being removed
+                _put_away(name, requests)  # answered before a crash kept it from being removed
                 return
             content = requests.read(name, owner=owner, most_bytes=MOST_REQUEST_BYTES)
             request = root_request.decode(content, identifier)
@@ -87,7 +87,7 @@ class RootService:
         try:
             _finish(result, results)
         finally:  # without one too (a full disk), or it would start this service again and again; its asker is told
-            requests.remove(name)
+            _put_away(name, requests)
 
     def _answer(self, request: RootRequest, tools: HeldFolder) -> RootResult:
         with (
@@ -152,10 +152,16 @@ def _reject(name: str, error: BadInput | IsADirectoryError, requests: HeldFolder
         identifier, now = root_request.identifier_of(name), _now()
         told = ErrorResult(BadInput.code, message, hint)
         _finish(RootResult(identifier, "", "", "", "rejected", now, now, error=told, log_lines=tuple(lines)), results)
-    try:
+    _put_away(name, requests)
+
+
+def _put_away(name: str, requests: HeldFolder) -> None:
+    """Removes what was handled, whatever its owner made of it meanwhile."""
+    with contextlib.suppress(OSError, FileUnusable):
         requests.remove(name)
-    except (OSError, FileUnusable):  # a folder with more in it than may be removed: out of the way, where it starts
-        # nothing again
+        return
+    # A folder with more in it than may be removed: under a name that starts nothing again.
+    with contextlib.suppress(FileNotFoundError):
         requests.rename(name, temporary_name("rejected"))
 
 

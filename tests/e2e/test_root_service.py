@@ -112,6 +112,16 @@ def test_one_trace_goes_from_the_agent_through_the_root_service_and_back(node: B
     assert in_journal == [line["event"] for line in of_root]
 
 
+def test_the_timeline_shows_what_root_did(node: BootedNode) -> None:
+    shown = node.run("etcd-agent", "trace", TRACE_ID).stdout
+    print(shown)
+    assert "is the etcd that is meant" in shown
+
+
+def test_the_configuration_that_root_goes_by_is_roots(node: BootedNode) -> None:
+    assert node.run("stat", "-c", "%U %a", "/etc/etcd-agent").stdout == "root 755\n"
+
+
 def test_the_next_one_asks_root_for_nothing(node: BootedNode) -> None:
     before = pin(node)
     assert snapshot(node, "snapshot-with-the-copy")["state"] == "done"

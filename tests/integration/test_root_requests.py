@@ -1,7 +1,9 @@
 """The root service's side of the spool: what it answers, what it rejects, and what can not lead it elsewhere."""
 
+import contextlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +80,49 @@ def test_a_bad_configuration_is_the_answer(node: RootNode) -> None:
     assert result.error is not None
     assert (result.status, result.error.code) == ("failed", "config_invalid")
     assert left(node) == []
+
+
+def given_away(path: Path) -> None:
+    os.chown(path, SOMEBODY, SOMEBODY)
+
+
+def writable_by_all(path: Path) -> None:
+    path.chmod(0o777)
+
+
+def writable_by_a_group(path: Path) -> None:
+    os.chown(path, -1, SOMEBODY)
+    path.chmod(0o775)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("change", [given_away, writable_by_all, writable_by_a_group])
+def test_root_does_not_go_by_a_configuration_that_others_could_write(
+    node: RootNode, what: str, change: Callable[[Path], None]
+) -> None:
+    file = node.paths.config_file
+    change(file if what == "file" else file.parent)
+    node.put(ID)
+    node.serve()
+    result = node.result(ID)
+    assert result.error is not None
+    assert result.error.code == "config_invalid"
+    assert "others than root could write it" in result.error.message
+
+
+@ROOT_ONLY
+def test_root_does_not_go_by_a_link_to_what_others_could_write(node: RootNode, tmp_path: Path) -> None:
+    file = node.paths.config_file
+    (tmp_path / "elsewhere").mkdir()
+    os.chown(tmp_path / "elsewhere", SOMEBODY, SOMEBODY)
+    file.rename(tmp_path / "elsewhere/config.toml")
+    file.symlink_to(tmp_path / "elsewhere/config.toml")
+    node.put(ID)
+    node.serve()
+    result = node.result(ID)
+    assert result.error is not None
+    assert result.error.code == "config_invalid"
 
 
 def make_link(node: RootNode, tmp_path: Path) -> None:
@@ -200,3 +245,39 @@ def test_more_requests_than_one_run_handles_are_handled_by_the_next(node: RootNo
     node.serve()
     assert left(node) == []
     assert len(list(node.results.iterdir())) == 130
+
+
+def test_a_request_that_is_swapped_while_it_is_read_leads_nowhere_else(node: RootNode, tmp_path: Path) -> None:
+    """Its owner turns it into a link, a folder and a file again, as fast as he can."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(node.put(ID, verb="of-the-secret").read_bytes())
+    path, ended = node.requests / f"{ID}.json", threading.Event()
+
+    def swap() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            made = node.requests / f".swap{number}.tmp"
+            with contextlib.suppress(OSError):
+                if number % 3 == 0:
+                    made.symlink_to(secret)
+                elif number % 3 == 1:
+                    made.mkdir()
+                else:
+                    made.write_bytes(b"{}")
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+                made.rename(path)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(8):
+            completed = node.serve(check=False)
+            assert completed.returncode == 0, completed.stderr
+            for result in node.results.iterdir():
+                assert "of-the-secret" not in result.read_text()
+                result.unlink()
+    finally:
+        ended.set()
+        thread.join()
+    assert secret.exists()
