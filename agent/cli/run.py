@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 def run(flags: tuple[str, ...]) -> None:
     """The daemon: serve this node's requests until SIGTERM."""
     node = bootstrap.load_node(flags)
-    node.resolved  # noqa: B018 - a configuration that does not hold together stops the start, not each operation
     node.paths.log_folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     bootstrap.configure_logs(node)
     _tell_platform(node)
@@ -52,7 +51,10 @@ def privileged(flags: tuple[str, ...]) -> int:
 
 
 def _tell_platform(node: Node) -> None:
-    """What was found when the service started; each operation looks anew."""
+    """What was found when the service started; each operation looks anew.
+
+    Raises ConfigError: a configuration that does not hold together stops the start, not only each operation.
+    """
     chosen = node.resolved.detection.chosen
     what = f"{chosen.platform}: {chosen.reason}" if chosen else "no platform was found; the configuration counts alone"
     emit(

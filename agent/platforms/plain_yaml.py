@@ -139,10 +139,7 @@ class _Parser:
 
     def _value(self, line: _Line, rest: str, depth: int, *, list_may_follow: bool) -> Tree:
         if rest and rest[0] != "#":
-            value = self._inline(line, rest)
-            if (follower := self._peek()) is not None and follower.indent > line.indent:
-                raise follower.odd("it continues the value above it")
-            return value
+            return self._inline(line, rest)  # a line that went on with it would fit nowhere
         follower = self._peek()
         if follower is None:
             return Scalar("", line.number)

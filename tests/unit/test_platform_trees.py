@@ -1,6 +1,8 @@
 """The four platforms found through the real commands, in trees as installers leave them, with no file of ours."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +256,15 @@ def test_kubesprays_unit_gives_the_members_own_pair_to_the_client(
         "etcd.data_dir": str(tree.path("/var/lib/etcd")),
     }  # fmt: skip
     assert of_platform(status(capsys)) == []
+
+
+def test_what_only_queues_a_request_does_not_look(tree: Tree) -> None:
+    program = (
+        "import sys; from agent.cli import main; code = main(['submit', 'snapshot', '--no-wait']); "
+        "print(code, [name for name in sys.modules if name.startswith('agent.platforms')])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "0 []"
 
 
 def test_leftovers_of_uninstalled_platforms_are_no_candidates(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
