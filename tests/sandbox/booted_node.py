@@ -20,6 +20,12 @@ CLONE = "/usr/src/etcd-agent"
 ETCD_URL = "https://127.0.0.1:2379"
 PKI = Path("/etc/etcd/pki")
 TOOLS = Path("/usr/local/bin")
+# What the guide says is needed, where this machine does not have it.
+NEEDED = """
+python3 -c 'import ensurepip' 2>/dev/null && exit
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update && apt-get -qq install python3-venv
+"""
 ETCD_UNIT = f"""\
 [Unit]
 Description=etcd
@@ -89,5 +95,6 @@ def install(node: BootedNode, commands: str) -> None:
     cache = debian.cache() / "pip"
     cache.mkdir(parents=True, exist_ok=True)
     binds = [f"--bind-ro={PROJECT}:{CLONE}", f"--bind={cache}:/root/.cache/pip", f"--chdir={CLONE}"]
+    node.run_unbooted(NEEDED)
     # As hardened nodes have it for root; what is installed must be readable all the same.
     node.run_unbooted(f"umask 077\n{commands}", *binds)

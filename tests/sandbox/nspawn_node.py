@@ -27,6 +27,8 @@ CLEAN_ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }  # fmt: skip
 INSTALL_TIMEOUT_S = 300.0
+SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+NO_RIGHTS = "this machine boots no node: {}\n  next: run the tests as root of a whole machine"
 BOOT_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 
@@ -142,7 +144,7 @@ class BootedNode:
         line = output.readline() if readable else ""
         answer: dict[str, Any] = json.loads(line) if line else {}
         if "impossible" in answer:
-            raise CanNotBoot(f"this machine boots no node: {answer['impossible']}; use one with all rights of root")
+            raise CanNotBoot(NO_RIGHTS.format(answer["impossible"]))
         if name not in answer:
             raise RuntimeError(f"no {name!r} within {timeout_s:g} s: {answer}\n{self._last_words()}")
         return answer
@@ -163,11 +165,19 @@ class BootedNode:
 def tree(folder: Path) -> Iterator[BootedNode]:
     """A node that has not booted yet, with nothing installed; gone afterwards. Raises CanNotBoot."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _start_keeper() as keeper:  # closes its input at the end and waits until it has put everything away
-        yield BootedNode(keeper, folder / "console.log")
+    errors = folder / "keeper.log"
+    with _start_keeper(errors) as keeper:  # closes its input at the end and waits until it has put everything away
+        try:
+            node = BootedNode(keeper, folder / "console.log")
+            node.run_unbooted("true")
+        except RuntimeError as error:
+            raise CanNotBoot(NO_RIGHTS.format(errors.read_text().strip() or error)) from None
+        if not any(node.path(program).exists() for program in SYSTEMD):
+            raise CanNotBoot("there is no systemd to boot: install the packages systemd and systemd-sysv")
+        yield node
 
 
-def _start_keeper() -> "subprocess.Popen[str]":
+def _start_keeper(errors: Path) -> "subprocess.Popen[str]":
     if os.geteuid() != 0:
         raise CanNotBoot("a node boots only for root: run the tests by sudo")
     try:
@@ -178,11 +188,8 @@ def _start_keeper() -> "subprocess.Popen[str]":
         if shutil.which(tool) is None:
             raise CanNotBoot(f"{tool} is missing: install the package {package}")
     keeper = [sys.executable, "-m", "tests.sandbox.node_keeper", command.library, os.fspath(command.program)]
-    return subprocess.Popen(
-        ["unshare", "--mount", "--propagation=private", "--", *keeper],
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with errors.open("wb") as stderr:
+        return subprocess.Popen(
+            ["unshare", "--mount", "--propagation=private", "--", *keeper], cwd=PROJECT, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
+        )  # fmt: skip
