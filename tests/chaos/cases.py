@@ -19,7 +19,7 @@ AGENTS = ("old", "new", "new-replacing")
 MATRIX_SEEDS = 100  # so many seeds share the whole matrix
 CHANCES_PER_SEED = 4
 LONGEST_RUN_MS = 1500
-WAYS = ("once", "lost", "late", "twice", "five", "reordered", "other-content", "other-cluster", "no-wait")
+WAYS = ("once", "lost", "late", "twice", "five", "cut", "reordered", "other-content", "other-cluster", "no-wait")
 WAYS_OF_TWO_NODES = ("two-nodes", "late-elsewhere", "class-race")  # with one store for both
 FLOODS, KILLS_IN_A_FLOOD, FLOOD_MS = 3, 8, 10_000
 CANCELLED_AT_MS = (0, 60, 120, 250, 500, 900)
@@ -147,7 +147,7 @@ def _way_for(point: str, victim: str) -> str:
 
 
 def _by_chance(chance: random.Random, all_cases: Sequence[str]) -> Iterator[str]:
-    at_points = [case for case in all_cases if ">" in case]
+    at_points = [case for case in all_cases if ">" in case and case.split()[1].startswith(("submit", "once/"))]
     for number in range(CHANCES_PER_SEED):
         store = chance.choice(STORES)
         way = chance.choice([*WAYS, "submit", "submit", f"cancelled-{chance.randrange(LONGEST_RUN_MS)}"])

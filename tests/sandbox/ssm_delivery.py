@@ -12,7 +12,7 @@ from pathlib import Path
 from agent import __version__, trace
 from tests.sandbox.clock import Clock
 from tests.sandbox.ssm_document import AgentKind, Document, Value
-from tests.sandbox.ssm_script import End, Outcome, Script
+from tests.sandbox.ssm_script import STDOUT_LIMIT, End, Outcome, Script
 
 REGION = "us-east-1"
 ONLINE, CONNECTION_LOST, INACTIVE = "Online", "ConnectionLost", "Inactive"
@@ -25,11 +25,12 @@ ENDED = {"Success", "Failed", "Cancelled", "TimedOut"}
 
 @dataclass
 class Delivery:
-    """How a command reaches a machine: `copies` run side by side, after `late_s`, or `never`."""
+    """How a command reaches a machine: `copies` run side by side, after `late_s`, or `never`; what is kept of it."""
 
     copies: int = 1
     late_s: float = 0.0
     never: bool = False
+    kept_characters: int = STDOUT_LIMIT
 
 
 @dataclass
@@ -195,7 +196,7 @@ class Courier:
             **prepared.variables,
         }
         cwd = Path(prepared.working_directory) if prepared.working_directory else folder
-        script = Script(folder, prepared.script, environment, cwd)
+        script = Script(folder, prepared.script, environment, cwd, stdout_limit=invocation.delivery.kept_characters)
         with self._lock:
             self._scripts.append(script)
         started = time.monotonic()

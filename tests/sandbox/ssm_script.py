@@ -38,8 +38,11 @@ class Outcome:
 class Script:
     """One run. The shell stays unreaped until `close`, so that its group's number cannot become another's."""
 
-    def __init__(self, folder: Path, text: str, environment: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, folder: Path, text: str, environment: Mapping[str, str], cwd: Path, *, stdout_limit: int = STDOUT_LIMIT
+    ) -> None:
         folder.mkdir(parents=True)
+        self._stdout_limit = stdout_limit
         self._folder = folder
         self._text = text
         self._environment = dict(environment)
@@ -63,7 +66,7 @@ class Script:
         if ended is None:
             raise RuntimeError(f"the shell {shell.pid} was reaped by somebody else")
         code = ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
-        return Outcome(end, code, self._output("stdout", STDOUT_LIMIT), self._output("stderr", STDERR_LIMIT))
+        return Outcome(end, code, self._output("stdout", self._stdout_limit), self._output("stderr", STDERR_LIMIT))
 
     def close(self) -> None:
         """Kills what is left of the group, in the background too."""
