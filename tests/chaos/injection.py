@@ -112,6 +112,18 @@ class Injector:
             time.sleep(0.005)
 
 
+def _impatient() -> dict[str, Callable[[ModuleType], None]]:
+    """What the daemon does a while after its start it does at once."""
+
+    def look_again_at_once(module: Any) -> None:
+        module.SECOND_LOOK_S = 0.2
+
+    def unfinished_at_once(module: Any) -> None:
+        module.UNFINISHED_FOR_S = 0.1
+
+    return {"agent.daemon": look_again_at_once, "agent.housekeeping": unfinished_at_once}
+
+
 def _store_folder(parts: Sequence[str]) -> str:
     """Those of all classes and clusters are one: `<class>/<data|manifest>/<cluster>`, `coordination/<cluster>/…`."""
     if len(parts) <= 2:
@@ -126,6 +138,7 @@ def install(plan_path: str) -> None:
     patches: dict[str, Callable[[ModuleType], None]] = {
         "agent.operations.steps": lambda module: _wrap_steps(injector, module),
         "agent.adapters.aws": lambda module: _wrap_aws(injector, module),
+        **(_impatient() if "CHAOS_IMPATIENT" in os.environ else {}),
         **parking.patches(Path(plan_path).parent),
         **sabotage.patches(os.environ.get("CHAOS_SABOTAGE", "")),
     }

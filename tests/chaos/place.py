@@ -125,6 +125,7 @@ class Node:
     sabotage: str = ""
     daemon: Child | None = None
     starts: int = 0
+    is_impatient: bool = False
     submits: list[Child] = field(default_factory=list)
 
     def prepare(
@@ -172,7 +173,7 @@ class Node:
             "PATH": f"{PROGRAM.parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.root), "LANG": "C.UTF-8",
             "ETCD_AGENT_ROOT": str(self.root), "PYTHONPATH": f"{PROJECT / 'tests/chaos/hook'}:{PROJECT}",
             "CHAOS_PLAN": str(self.plan_folder / "plan.json"), "CHAOS_SABOTAGE": self.sabotage,
-            **self.world.s3.environment,
+            **self.world.s3.environment, **({"CHAOS_IMPATIENT": "1"} if self.is_impatient else {}),
         }  # fmt: skip
 
     def fired(self) -> int:

@@ -18,6 +18,7 @@ from tests.chaos.place import Node, World, age_everything
 from tests.sandbox.processes import Processes
 
 SWEPT_AFTER_S = 7200.0
+SECOND_LOOK_TIMEOUT_S = 15.0
 MOST_ASKS = 4
 HOLD_WHERE_IT_CAN_BE_CANCELLED = {"point": "worker:step:preflight:1:entered", "victim": "hold"}
 HOLD_WHERE_THE_CLASS_IS_CHOSEN = {"point": "worker:s3:create_multipart_upload:1:before", "victim": "hold"}
@@ -248,11 +249,15 @@ class _Run:
     def _check_leftovers(self) -> None:
         """After the daemon's next start, and where needed the next snapshot, which clean up."""
         for node in self._nodes:
-            if any(path.endswith(".tmp") for path in invariants.left_over(node)):
+            if _half_written(node):
                 node.stop_daemon()
                 age_everything(node.state, SWEPT_AFTER_S)
+                node.is_impatient = True  # the daemon's second look comes 90 s after its start, and its files lie 60 s
                 node.until(lambda node=node: _serves(node), "the daemon does not serve")  # type: ignore[misc]
+                with contextlib.suppress(RuntimeError):  # of what is still there it is told below
+                    node.until(lambda node=node: not _half_written(node), "", timeout_s=SECOND_LOOK_TIMEOUT_S)  # type: ignore[misc]
         for node in self._nodes:
+            age_everything(node.state / "snapshots", SWEPT_AFTER_S)
             if invariants.left_over(node) or invariants.stored(node).uploads:
                 self._verdict.follow_ups += 1
                 child = node.submit("--timeout", "60")
@@ -286,6 +291,11 @@ class _Run:
         allowed = verdict.crashes + (1 if len(self._nodes) > 1 else 0)
         if verdict.unlisted > allowed:
             verdict.problems.append(f"{verdict.unlisted} unlisted objects after {verdict.crashes} crashes")
+
+
+def _half_written(node: Node) -> list[str]:
+    """Unfinished writes in the spool, which the daemon removes."""
+    return [path for path in invariants.left_over(node) if path.startswith("spool/") and path.endswith(".tmp")]
 
 
 def _whole(node: Node, state: str) -> bool:
