@@ -157,8 +157,11 @@ class Etcdctl:
         part = path.with_name(path.name + ".part")
 
         def report() -> None:
-            if part.exists():
-                on_bytes(part.stat().st_size)
+            try:
+                size_bytes = part.stat().st_size
+            except FileNotFoundError:  # not there yet, or no more
+                return
+            on_bytes(size_bytes)
 
         try:
             self._run(["snapshot", "save", str(path)], timeout_s=timeout_s, on_tick=report)

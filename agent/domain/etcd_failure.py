@@ -41,11 +41,15 @@ RETRYABLE = (
 UNKNOWN_OUTCOME = ("context deadline exceeded", "deadlineexceeded", "panic:")
 # Where etcd gave up waiting, or the connection broke after the request left: a write may still happen.
 UNKNOWN_FOR_WRITES = (
-    *UNKNOWN_OUTCOME, "request timed out", "server stopped", "transport is closing", "connection reset", "eof",
+    *UNKNOWN_OUTCOME, "request timed out", "server stopped", "transport is closing", "connection reset", "broken pipe",
+    "closed network connection", "eof",
 )  # fmt: skip
 CERTIFICATE = ("tls:", "x509:", "certificate")
 # What versions say where the other end hangs up: at a certificate that it does not take, or at the wrong scheme.
-HUNG_UP = ("broken pipe", "server preface", "connection closed", "connection reset", "subconns are in transientfailure")
+HUNG_UP = (
+    "broken pipe", "server preface", "connection closed", "closed network connection", "connection reset",
+    "subconns are in transientfailure",
+)  # fmt: skip
 REASONS = ("Error:", "Failed", "panic:", "fatal error:")
 _WRAPPERS = re.compile(r"\A(?:transport: |latest balancer error: |last connection error: )+")
 

@@ -114,6 +114,7 @@ def test_a_write_that_timed_out_is_unknown_even_where_an_earlier_try_was_refused
         "etcdserver: server stopped",
         "rpc error: code = Unavailable desc = error reading from server: EOF",
         "rpc error: code = Unavailable desc = transport is closing",
+        "rpc error: code = Unavailable desc = write tcp 127.0.0.1:1->127.0.0.1:2: use of closed network connection",
         "rpc error: code = Unavailable desc = read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer",
     ],
 )
