@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox import platform_trees
+from tests.sandbox import plain_trees, platform_trees
 from tests.sandbox.free_ports import free_port
 from tests.sandbox.platform_trees import Tree
 from tests.sandbox.processes import Processes, wait_until
@@ -110,7 +110,7 @@ def test_plain_etcd_with_tls(machine: Machine) -> None:
         "listen-client-urls": client, "advertise-client-urls": client, "listen-peer-urls": peer,
         "initial-advertise-peer-urls": peer, "initial-cluster": f"node-1={peer}", "data-dir": "/srv/etcd",
     }  # fmt: skip
-    platform_trees.upstream(machine.tree, flags)
+    plain_trees.upstream(machine.tree, flags)
     unit = machine.tree.path("/etc/systemd/system/etcd.service").read_text()
     words = re.findall(r"^  (--[a-z-]+) (\S+) \\$", unit, re.MULTILINE)
     machine.start_etcd([*(f"{name}={value}" for name, value in words), "--client-cert-auth"])
@@ -126,7 +126,7 @@ def test_debians_package(machine: Machine) -> None:
         "ETCD_LISTEN_CLIENT_URLS": client, "ETCD_ADVERTISE_CLIENT_URLS": client, "ETCD_LISTEN_PEER_URLS": peer,
         "ETCD_INITIAL_ADVERTISE_PEER_URLS": peer, "ETCD_INITIAL_CLUSTER": f"default={peer}", "ETCD_NAME": "default",
     }  # fmt: skip
-    platform_trees.debian(machine.tree, defaults="".join(f'{name}="{value}"\n' for name, value in variables.items()))
+    plain_trees.debian(machine.tree, defaults="".join(f'{name}="{value}"\n' for name, value in variables.items()))
     machine.tree.path("/var/lib/etcd/default/member/snap").rmdir()
     machine.tree.path("/var/lib/etcd/default/member").rmdir()
     data_dir = machine.tree.path("/var/lib/etcd/default")
@@ -143,7 +143,7 @@ def test_debians_package(machine: Machine) -> None:
 def test_a_second_platform_that_comes_later_is_the_result_of_what_is_asked(machine: Machine) -> None:
     platform_trees.kubeadm(machine.tree)
     machine.start_daemon()
-    platform_trees.debian(machine.tree)
+    plain_trees.debian(machine.tree)
     created = machine.agent("snapshot", "create", "--json")
     assert created.returncode == 2
     assert json.loads(created.stdout)["result"]["error"]["code"] == "config_invalid"

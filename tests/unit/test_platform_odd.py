@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.cli import main
 from agent.platforms import detection
-from tests.sandbox import platform_trees
+from tests.sandbox import plain_trees, platform_trees
 from tests.sandbox.platform_trees import Tree
 
 MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
@@ -74,7 +74,7 @@ def pipe(path: Path) -> None:
 
 
 POD_IS_ODD = ["kubernetes.kubeconfig"]  # which is not in the manifest
-KUBEADM, RKE2, DEBIAN = platform_trees.kubeadm, platform_trees.rke2, platform_trees.debian
+KUBEADM, RKE2, DEBIAN = platform_trees.kubeadm, platform_trees.rke2, plain_trees.debian
 
 
 @pytest.mark.parametrize(

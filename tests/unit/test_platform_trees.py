@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from tests.sandbox import platform_trees
+from tests.sandbox import plain_trees, platform_trees
 from tests.sandbox.platform_pki import SERVER
 from tests.sandbox.platform_trees import Tree
 
@@ -114,19 +114,19 @@ TREES: list[Any] = [
         "k3s", rancher("k3s", "/data/k3s"), id="k3s-moved-by-flag",
     ),
     pytest.param(
-        platform_trees.debian, "plain", ("http://localhost:2379", NO_TLS, "/var/lib/etcd/default", ""), id="debian"
+        plain_trees.debian, "plain", ("http://localhost:2379", NO_TLS, "/var/lib/etcd/default", ""), id="debian"
     ),
     pytest.param(
-        lambda tree: platform_trees.debian(
+        lambda tree: plain_trees.debian(
             tree, defaults='ETCD_DATA_DIR=/srv/etcd\nDAEMON_ARGS="--listen-client-urls http://0.0.0.0:4001 --name x"\n'
         ),
         "plain", ("http://127.0.0.1:4001", NO_TLS, "/srv/etcd", ""), id="debian-changed",
     ),
     pytest.param(
-        platform_trees.rhel, "plain", ("http://localhost:2379", NO_TLS, "/var/lib/etcd/default.etcd", ""), id="rhel"
+        plain_trees.rhel, "plain", ("http://localhost:2379", NO_TLS, "/var/lib/etcd/default.etcd", ""), id="rhel"
     ),
     pytest.param(
-        platform_trees.upstream, "plain", ("https://10.0.0.1:2379", UPSTREAM_TLS, "/var/lib/etcd", ""), id="upstream"
+        plain_trees.upstream, "plain", ("https://10.0.0.1:2379", UPSTREAM_TLS, "/var/lib/etcd", ""), id="upstream"
     ),
 ]  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_what_only_queues_a_request_does_not_fail_by_two_platforms(
 def test_kubesprays_unit_gives_the_members_own_pair_to_the_client(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    platform_trees.kubespray(tree)
+    plain_trees.kubespray(tree)
     found = shown(capsys)
     ssl = tree.path("/etc/ssl/etcd/ssl")
     assert {key: found[key]["value"] for key in OWN_KEYS[:5]} == {
@@ -269,12 +269,12 @@ def test_what_only_queues_a_request_does_not_look(tree: Tree) -> None:
 
 def test_leftovers_of_uninstalled_platforms_are_no_candidates(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     platform_trees.leftovers(tree)
-    platform_trees.debian(tree)
+    plain_trees.debian(tree)
     assert status(capsys)["parts"]["platform"]["name"] == "plain"
 
 
 def test_a_package_that_is_not_enabled_is_no_second_candidate(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    platform_trees.debian(tree, enabled=False)
+    plain_trees.debian(tree, enabled=False)
     assert status(capsys)["parts"]["platform"]["certainty"] == "likely"
     platform_trees.kubeadm(tree)
     assert status(capsys)["parts"]["platform"]["name"] == "kubeadm"
@@ -302,7 +302,7 @@ def _external_etcd(tree: Tree) -> None:
 
 
 def _masked(tree: Tree) -> None:
-    platform_trees.debian(tree)
+    plain_trees.debian(tree)
     tree.link("/etc/systemd/system/etcd.service", "/dev/null")
 
 
@@ -344,7 +344,7 @@ def test_the_second_choice_of_kubeadm_is_the_api_servers_client(tree: Tree, caps
 def test_the_servers_certificate_serves_a_client_only_where_it_says_so(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    platform_trees.upstream(tree, client=False)
+    plain_trees.upstream(tree, client=False)
     found = shown(capsys)
     assert found["etcd.cert"]["value"] == str(tree.path("/etc/etcd/pki/server.crt"))
     assert "etcd's server, usable by a client" in found["etcd.cert"]["origin"]
@@ -353,7 +353,7 @@ def test_the_servers_certificate_serves_a_client_only_where_it_says_so(
 def test_a_certificate_of_servers_alone_is_a_problem_with_its_remedy(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    platform_trees.upstream(tree, client=False, server_usages=[SERVER])
+    plain_trees.upstream(tree, client=False, server_usages=[SERVER])
     assert shown(capsys)["etcd.cert"]["value"] == ""
     (problem,) = of_platform(status(capsys))
     assert "has no clientAuth / make a client certificate by the same CA" in problem
