@@ -197,6 +197,20 @@ def test_beyond_the_point_of_no_return_it_goes_on(node: ScriptedNode, word: str)
     until_clean(node)
 
 
+def test_a_worker_that_dies_beyond_it_runs_again_and_is_not_cancelled(node: ScriptedNode) -> None:
+    node.start()
+    node.submit(FIRST, "commit")
+    pid = node.until_started(FIRST)
+    wait_until(lambda: node.spool.read("running", FIRST).committed, "the mark does not come")
+    ask(node, FIRST)
+    os.kill(pid, signal.SIGKILL)
+    node.until_started(FIRST, 2)
+    node.go_on()
+    result = node.until_ended(FIRST)
+    assert (result.status, result.attempt) == ("succeeded", 2)
+    until_clean(node)
+
+
 def test_a_command_that_waits_learns_that_the_point_was_passed(node: ScriptedNode) -> None:
     """The cancellation lies there before the mark, but the worker looked a moment earlier."""
     node.start()

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +76,34 @@ def test_of_twenty_at_once_only_those_are_taken_that_have_room(node: ScriptedNod
     ]  # fmt: skip
     assert sorted(command.wait(60) for command in commands) == [0] * 10 + [1] * 10
     assert len(node.spool.names("incoming")) == MOST_WAITING
+
+
+def test_counting_and_linking_are_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Spool(tmp_path / "spool")
+    made.create()
+    for number in range(MOST_WAITING - 10):
+        made.path("incoming", f"snapshot-{number:04d}").touch()
+    count, outcomes = files.count, list[bool]()
+
+    def counted_slowly(folder: Path) -> int:
+        counted = count(folder)
+        time.sleep(0.02)  # a wide gap for the others, not what makes this right
+        return counted
+
+    def submit(number: int) -> None:
+        try:
+            outcomes.append(made.submit(record(f"snapshot-new{number:02d}")))
+        except SpoolFull:
+            outcomes.append(False)
+
+    monkeypatch.setattr(files, "count", counted_slowly)
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count(True) == 10
+    assert len(made.names("incoming")) == MOST_WAITING
 
 
 def test_who_is_stopped_at_the_gate_stops_nobody_but_near_the_bound(

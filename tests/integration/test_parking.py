@@ -211,6 +211,8 @@ def test_a_ready_one_waits_for_its_slot_and_goes_before_what_is_new(node: Script
     for op_id in (FIRST, SECOND, "retire-3333"):
         node.until_ended(op_id)
     assert [line[0] for line in node.ran()] == [FIRST, SECOND, FIRST, "retire-3333"]
+    told = [line["op_id"] for line in node.lines() if line["event"] in ("operation.started", "operation.finished")]
+    assert told[-4:] == [FIRST, FIRST, "retire-3333", "retire-3333"]  # one after the other
 
 
 def may_go(node: ScriptedNode, op_id: str) -> bool:
@@ -256,6 +258,7 @@ def test_a_move_that_a_crash_cut_in_half_is_one_operation(node: ScriptedNode, re
     node.start(**SOON)
     assert node.until_ended(FIRST).attempt == 1
     assert len(node.ran()) == 1
+    assert node.count("operation.rerun") == 0  # it was parked, and let go
     until_clean(node)
 
 
