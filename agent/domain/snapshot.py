@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ RETENTION_CLASSES: tuple[RetentionClass, ...] = ("hourly", "daily", "weekly", "m
 COMPRESSION_SUFFIX = ".db.zst"
 OLDER_VERSIONS = "compare it with its older versions"
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Level = Literal["trailer", "structure", "fresh", "stored", "content", "drill"]
 Outcome = Literal["passed", "failed", "unavailable", "skipped"]
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
@@ -40,7 +41,7 @@ class StoredData(msgspec.Struct, frozen=True):
     """The object that holds the compressed snapshot."""
 
     key: str
-    size_bytes: int
+    size_bytes: Count
     sha256: str
     version_id: str = ""
     compression: Literal["zstd"] = "zstd"
@@ -58,11 +59,11 @@ class Manifest(msgspec.Struct, frozen=True):
     instance_id: str
     etcd_version: str
     tool: str
-    revision: int
-    hash: int
-    total_key: int
-    live_keys: int | None
-    raw_size_bytes: int
+    revision: Count
+    hash: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    total_key: Count
+    live_keys: Count | None
+    raw_size_bytes: Count
     raw_sha256: str
     data: StoredData
     checks: tuple[Check, ...]
@@ -91,7 +92,7 @@ class Verification(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        return all(check.outcome == "passed" for check in self.checks)
+        return bool(self.checks) and all(check.outcome == "passed" for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,8 @@ def decode_manifest(content: bytes, key: str) -> Manifest:
     name = re.escape(data.removesuffix(COMPRESSION_SUFFIX)) + "[0-9a-f]{8}" + re.escape(COMPRESSION_SUFFIX)
     if not re.fullmatch(name, manifest.data.key):
         raise SnapshotInvalid(f"the manifest at {key} names data that are not its own, {manifest.data.key[:200]!r}")
+    if len({check.level for check in manifest.checks}) < len(manifest.checks):
+        raise SnapshotInvalid(f"the manifest at {key} has two outcomes of one check", hint=OLDER_VERSIONS)
     try:
         for moment in (manifest.requested_at, manifest.started_at, manifest.finished_at):
             parse_moment(moment)

@@ -130,6 +130,27 @@ def test_a_manifest_with_a_time_that_there_is_not_is_damaged(field: str, text: s
         snapshot.decode_manifest(snapshot.encode(one), snapshot.manifest_key("hourly", "prod", one.snapshot_id))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"raw_size_bytes": -1}, {"raw_size_bytes": 10**310}, {"revision": 2**63}, {"hash": -1}, {"live_keys": 10**30},
+        {"checks": (*checks(GOOD), Check("trailer", "failed", REQUESTED_AT))},
+        {"checks": (Check("trailer", "failed", REQUESTED_AT), *checks(GOOD))},
+    ],
+)  # fmt: skip
+def test_a_manifest_with_a_count_that_there_is_not_or_two_outcomes_of_one_check_is_damaged(
+    changes: dict[str, Any],
+) -> None:
+    one = manifest(**changes)
+    with pytest.raises(SnapshotInvalid):
+        snapshot.decode_manifest(snapshot.encode(one), snapshot.manifest_key("hourly", "prod", one.snapshot_id))
+
+
+def test_a_verification_without_a_check_passed_nothing() -> None:
+    assert not msgspec.structs.replace(verification("passed"), checks=()).passed
+    assert not backup(later=[msgspec.structs.replace(verification("passed"), checks=())]).is_good
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_verification_or_damaged(content: bytes) -> None:
     with pytest.raises(SnapshotInvalid):
