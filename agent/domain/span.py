@@ -40,9 +40,12 @@ class Line:
     fields: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """A field as text, "" when it is not there."""
+        """A field as text, "" when it is not there or too deep to be one."""
         value = self.fields.get(name, "")
-        return value if isinstance(value, str) else "" if value is None else str(value)
+        try:
+            return value if isinstance(value, str) else "" if value is None else str(value)
+        except RecursionError:
+            return ""
 
     @property
     def is_agents(self) -> bool:

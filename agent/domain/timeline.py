@@ -12,6 +12,7 @@ from typing import Any
 from agent.domain.span import Line, Span
 
 MOST_DEPTH = 32
+LATEST_US = 253_370_764_800_000_000  # the year 9999 begins: what comes after has no date here with every offset
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,12 @@ def _in_time(lines: Iterable[Mapping[str, Any]]) -> list[Line]:
 
 def _moment_us(text: object, otherwise: int) -> int:
     try:
-        moment = datetime.fromisoformat(str(text))
+        moment = datetime.fromisoformat(text if isinstance(text, str) else "")
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return round(moment.timestamp() * 1_000_000)
+        at_us = round(moment.timestamp() * 1_000_000)
     except (ValueError, OverflowError):
         return otherwise
+    return at_us if 0 <= at_us < LATEST_US else otherwise
 
 
 def _place(spans: dict[str, Span], line: Line) -> None:

@@ -147,3 +147,23 @@ def test_garbage_never_ends_in_a_traceback(log: Path, capsys: pytest.CaptureFixt
         told = capsys.readouterr()
         assert "Traceback" not in told.out + told.err
         assert "\x1b" not in told.out
+
+
+@pytest.mark.parametrize("how", ["--json", "--"])
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-14:00", "9999-12-31T23:59:59.999999Z"]
+)
+def test_a_time_of_which_there_is_no_date_here_is_as_none(
+    log: Path, capsys: pytest.CaptureFixture[str], moment: str, how: str
+) -> None:
+    write(log, [*whole_story(), line(5, "odd.time", SUBMIT) | {"timestamp": moment}])
+    assert run(capsys, 0, how, TRACE_ID)
+
+
+@pytest.mark.parametrize("depth", [*range(900, 1000, 2)])
+def test_a_field_that_is_too_deep_to_be_shown_is_as_none(
+    log: Path, capsys: pytest.CaptureFixture[str], depth: int
+) -> None:
+    deep = json.dumps(line(5, "odd.depth", SUBMIT, node="DEEP")).replace('"DEEP"', "[" * depth + "]" * depth)
+    log.write_text(f"{json.dumps(line(0, 'request.submitted', SUBMIT))}\n{deep}\n")
+    assert run(capsys, 0, TRACE_ID)
