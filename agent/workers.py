@@ -100,7 +100,9 @@ class Workers:
         return max(0.01, min(times) - process.boot_clock_s()) if times else None
 
     def _spawn(self, *arguments: str) -> process.Worker:
-        return process.spawn_worker([*self._argv, *arguments], arguments[-1], self._environment)
+        *flags, op_id = arguments
+        # An op id may begin with a dash, and is no option then.
+        return process.spawn_worker([*self._argv, *flags, "--", op_id], op_id, self._environment)
 
     def _bound(self, running: Running) -> None:
         """When its time is over it is asked to clean up, a little later its whole group is killed."""

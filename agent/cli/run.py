@@ -8,6 +8,8 @@ import click
 from agent import bootstrap
 from agent.bootstrap import Node
 from agent.config import Paths
+from agent.domain.request import is_op_id
+from agent.errors import AgentError, BadInput
 from agent.logs import emit
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,11 @@ def run(flags: tuple[str, ...]) -> None:
 @click.pass_obj
 def worker(flags: tuple[str, ...], op_id: str, as_caretaker: bool) -> None:
     """Runs one claimed operation."""
+    if not is_op_id(op_id):
+        raise BadInput(f"{op_id[:80]!r} is no operation id", hint="`etcd-agent ops list` shows them")
     node = bootstrap.load_node(flags)
+    if not node.paths.locks.is_dir():
+        raise AgentError(f"{node.paths.locks} does not exist", hint="only the daemon starts workers: `etcd-agent run`")
     bootstrap.configure_logs(node)
     worker_ = bootstrap.make_worker(node)
 

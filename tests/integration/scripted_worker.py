@@ -111,4 +111,5 @@ if __name__ == "__main__":
     operations = dict.fromkeys(("snapshot", "verify", "retire"), Operation(work, recheck, say_farewell))
     operations["restore"] = Operation(work)
     worker = Worker(Spool(ROOT / "spool"), ROOT / "locks", ROOT / "work", operations, make_job, interval_s)
-    exit_process(caretaker.run(worker, sys.argv[3]) if "--caretaker" in sys.argv else worker.run(sys.argv[2]))
+    op_id = sys.argv[-1]
+    exit_process(caretaker.run(worker, op_id) if "--caretaker" in sys.argv else worker.run(op_id))

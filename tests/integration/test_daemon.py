@@ -238,6 +238,12 @@ def test_what_is_no_request_is_rejected_and_the_next_one_served(node: DaemonNode
     assert len([name for name in node.spool.names("rejected") if name.endswith(".reason.json")]) == 2
 
 
+def test_an_op_id_that_looks_like_an_option_is_one_all_the_same(node: DaemonNode) -> None:
+    node.start()
+    node.submit("--help-me-1111")
+    assert node.until_ended("--help-me-1111").status == "succeeded"
+
+
 def test_requests_that_came_while_no_daemon_was_there_are_served_by_the_next(node: DaemonNode) -> None:
     node.spool.create()
     node.submit(FIRST)
