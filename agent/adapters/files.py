@@ -1,6 +1,7 @@
 """Files that are complete or absent, never half: atomic writes, no-overwrite publishing, free space."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -9,12 +10,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.adapters.files_lock import Lock as Lock
 from agent.adapters.files_lock import folder_lock as folder_lock
 from agent.adapters.files_lock import is_locked as is_locked
 from agent.errors import BadInput, NoSpace
 
+MOST_OBJECT_BYTES = 1024 * 1024
 TEMPORARY_PREFIX = "."
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -78,6 +81,19 @@ def read_owned(path: Path, *, owner: int, most_bytes: int, folder: int | None = 
     if len(content) > most_bytes:
         raise BadInput(f"{path.name} has more than the {most_bytes} bytes allowed")
     return content
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The texts and numbers of the JSON object in a small plain file, for onlookers.
+
+    Empty when it is gone, or anything else lies there; what could not be printed again is left out.
+    """
+    try:
+        content = read_owned(path, owner=path.parent.stat().st_uid, most_bytes=MOST_OBJECT_BYTES)
+        found = json.loads(content)
+    except (BadInput, FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if _is_plain(value)} if isinstance(found, dict) else {}
 
 
 def is_temporary(name: str) -> bool:
@@ -159,6 +175,12 @@ def first_bytes(chunks: Iterable[bytes], most_bytes: int) -> bytes:
         if len(content) >= most_bytes:
             break
     return bytes(content[:most_bytes])
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, int | float):
+        return -(2**63) <= value < 2**63  # which NaN is not
+    return value is None or isinstance(value, str)
 
 
 def _require_plain(name: str, status: os.stat_result, owner: int, most_bytes: int) -> None:

@@ -209,11 +209,7 @@ class Spool:
 
     def read_progress(self, op_id: str) -> dict[str, Any]:
         """The last progress of an operation, empty when it has none."""
-        try:
-            progress = json.loads(self.path("progress", op_id).read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return progress if isinstance(progress, dict) else {}
+        return files.read_object(self.path("progress", op_id))
 
     def is_live(self, op_id: str) -> bool:
         """Whether it waits or runs."""

@@ -1,6 +1,5 @@
 """What was no valid request: put aside in `rejected/`, with the reason beside it. A part of the spool."""
 
-import contextlib
 import json
 import os
 import secrets
@@ -48,12 +47,8 @@ class Rejections:
 
     def all(self) -> list[dict[str, str]]:
         """What was rejected, the oldest first: `name`, `reason`, `rejected_at`."""
-        told = []
-        for name in files.names_by_age(self._folder):
-            if name.endswith(REASON_SUFFIX):
-                with contextlib.suppress(FileNotFoundError, ValueError):
-                    told.append(json.loads((self._folder / name).read_text()))
-        return [reason for reason in told if isinstance(reason, dict)]
+        names = [name for name in files.names_by_age(self._folder) if name.endswith(REASON_SUFFIX)]
+        return [told for name in names if (told := files.read_object(self._folder / name))]
 
     def last(self, op_id: str) -> str:
         """Why the last request of that id was rejected, "" when none was."""

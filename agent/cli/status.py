@@ -28,6 +28,7 @@ from agent.errors import (
 )
 
 Seen = TypeVar("Seen")
+MOST_PID_DIGITS = 7
 ETCD_HINTS = {
     "member": "is etcd running there? `systemctl status etcd`, or `crictl ps --name etcd`; its own log says why not",
     "cluster": "this takes a quorum, and the local member answers: does it know a leader, is it overloaded?",
@@ -89,7 +90,7 @@ def _daemon(node: Node, problems: list[Problem]) -> dict[str, Any]:
 
 def _pid(lock: Path) -> int | None:
     text = lock.read_text(errors="replace").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_PID_DIGITS else None
 
 
 def _etcd(node: Node, problems: list[Problem]) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def printable(text: str) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """Bytes for people; more than there can be is told as it was given."""
+    if abs(count) >= 2**63:
+        return f"{count} B"
     value, units = float(count), ("B", "KiB", "MiB", "GiB", "TiB")
     for unit in units:
         if value < 1024 or unit == units[-1]:

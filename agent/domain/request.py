@@ -75,7 +75,7 @@ class StepResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     status: Status
-    duration_ms: int
+    duration_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class ErrorResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

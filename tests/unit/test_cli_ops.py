@@ -1,6 +1,7 @@
 """`ops list` and `ops show`: every state, damaged records and rejections told, for people and as JSON."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,47 @@ def test_a_defect_is_told_as_one_with_its_traceback_in_the_log_line(
     assert json.loads(logged)["event"] == "command.crashed"
     assert "KeyError" in json.loads(logged)["exc_info"]
     assert told == ["etcd-agent: unexpected error: KeyError: 'missing'", "  next: please report this"]
+
+
+@pytest.mark.parametrize("op_id", ["../../etc/passwd", "", "A" * 80, "snapshot\n1111"])
+def test_a_worker_takes_no_id_that_is_none(spool: Spool, capsys: pytest.CaptureFixture[str], op_id: str) -> None:
+    assert "no operation id" in run(capsys, ["worker", "--", op_id], 2)
+
+
+def test_a_worker_without_a_daemon_s_folders_says_so(spool: Spool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "only the daemon starts workers" in run(capsys, ["worker", "--", "snapshot-1111"], 1)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 900 + "]" * 900, '{"bytes": 1e400}', f'{{"bytes": {10**400}}}', '{"step": NaN}']
+)
+def test_progress_of_any_content_hides_nothing(spool: Spool, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    put(spool, "running", record("snapshot-1111"))
+    spool.path("progress", "snapshot-1111").write_text(content)
+    assert "snapshot-1111" in run(capsys, ["ops", "show", "snapshot-1111"])
+    json.loads(run(capsys, ["ops", "show", "snapshot-1111", "--json"]), parse_constant=pytest.fail)
+
+
+def test_a_pipe_or_a_folder_among_progress_and_reasons_stops_nobody(
+    spool: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(spool, "running", record("snapshot-1111"), record("snapshot-2222"))
+    os.mkfifo(spool.path("progress", "snapshot-1111"))
+    spool.path("progress", "snapshot-2222").mkdir()
+    os.mkfifo(spool.folder / "rejected/x.reason.json")
+    (spool.folder / "rejected/y.reason.json").mkdir()
+    assert "snapshot-1111" in run(capsys, ["ops", "show", "snapshot-1111"])
+    assert "snapshot-2222" in run(capsys, ["ops", "show", "snapshot-2222"])
+    assert len(listed(capsys)) == 2
+
+
+def test_sizes_and_durations_that_there_are_not_are_told_or_damaged(
+    spool: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(spool, "done", record("snapshot-1111", status="succeeded"))
+    path = spool.path("done", "snapshot-1111")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"revision":7', f'"size_bytes":{10**310}'.encode()))
+    assert str(10**310)[:50] in run(capsys, ["ops", "show", "snapshot-1111"])
+    path.write_bytes(whole.replace(b'"duration_ms":120', f'"duration_ms":{10**310}'.encode()))
+    assert "damaged" in run(capsys, ["ops", "list"])
