@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import tempfile
 import time
 import traceback
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, Phase, Verbosity
 
 Check = Callable[[Any], None]
 MOST_ROUNDS = 20
+HANGS_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def run(target: Target, folder: Path, *, cases: int, seed: int | None) -> Ran:
     """
     ran = Ran()
     started = time.monotonic()
-    with _without_log(), target.opened(folder) as check:
+    with _without_log(), _told_when_it_hangs(), target.opened(folder) as check:
         for turn in range(MOST_ROUNDS):
             if ran.failure or ran.cases >= cases:
                 break
@@ -71,6 +73,20 @@ def in_memory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def _told_when_it_hangs() -> Iterator[None]:
+    """A case that does not end is a finding like any other."""
+
+    def tell(number: int, frame: object) -> None:
+        raise AssertionError(f"it does not end within {HANGS_AFTER_S:g} s")
+
+    before = signal.signal(signal.SIGALRM, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
 def _without_log() -> Iterator[None]:
     """What the agent's own modules log in this process is nobody's to read, and would hide the findings."""
     root = logging.getLogger()
@@ -85,7 +101,11 @@ def _without_log() -> Iterator[None]:
 
 def _round(target: Target, check: Check, ran: Ran, cases: int, seed: int | None) -> None:
     def execute(case: Any) -> None:
-        check(case)
+        signal.setitimer(signal.ITIMER_REAL, HANGS_AFTER_S)
+        try:
+            check(case)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         ran.cases += 1
 
     test = hypothesis.settings(

@@ -1,6 +1,17 @@
 """All targets, and how many cases of the whole each one gets."""
 
-from tests.fuzz import configuration, etcd_answers, lambdas, requests
+from tests.fuzz import (
+    commands,
+    configuration,
+    etcd_answers,
+    lambdas,
+    log_lines,
+    platform_files,
+    requests,
+    spool_views,
+    store,
+    traces,
+)
 from tests.fuzz.target import Target
 
 TARGETS: tuple[Target, ...] = (
@@ -8,6 +19,12 @@ TARGETS: tuple[Target, ...] = (
     *configuration.TARGETS,
     *lambdas.TARGETS,
     *etcd_answers.TARGETS,
+    *store.TARGETS,
+    *traces.TARGETS,
+    *commands.TARGETS,
+    *spool_views.TARGETS,
+    *log_lines.TARGETS,
+    *platform_files.TARGETS,
 )
 
 
