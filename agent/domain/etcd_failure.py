@@ -62,7 +62,7 @@ def classify(what: str, endpoint: str, returncode: int, stderr: str) -> EtcdErro
     if returncode < 0:
         return EtcdOutcomeUnknown(message, hint="something killed etcdctl: look for the OOM killer in `dmesg`")
     if returncode == EXIT_BAD_ARGUMENTS:
-        of_files = any(text in lowered for text in ("open ", *CERTIFICATE))
+        of_files = any(text in lowered for text in ("open ", "read ", *CERTIFICATE))
         hint = "check etcd.ca_cert, etcd.cert, etcd.key and that they can be read" if of_files else ""
         return BadInput(message, hint=hint or "is etcdctl's version 3.4 to 3.7? see `etcdctl version`")
     if any(text in lowered for text in CERTIFICATE):

@@ -26,9 +26,11 @@ class Authority:
         self.ca_cert = folder / "ca.crt"
         self._authority.cert_pem.write_to_path(str(self.ca_cert))
 
-    def issue(self, name: str, *hosts: str, ends_at: datetime | None = None) -> Certificate:
+    def issue(
+        self, name: str, *hosts: str, begins_at: datetime | None = None, ends_at: datetime | None = None
+    ) -> Certificate:
         """A certificate for those addresses, valid for servers and for clients, until `ends_at` or for years."""
-        issued = self._authority.issue_cert(*hosts, common_name=name, not_after=ends_at)
+        issued = self._authority.issue_cert(*hosts, common_name=name, not_before=begins_at, not_after=ends_at)
         cert, key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         issued.cert_chain_pems[0].write_to_path(str(cert))
         issued.private_key_pem.write_to_path(str(key))
