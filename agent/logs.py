@@ -52,6 +52,7 @@ class LineFile(logging.Handler):
         self._path = path
         self._descriptor = _open_for_append(path)
         self._separator = b""
+        self._is_told = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -59,6 +60,8 @@ class LineFile(logging.Handler):
             content = self._separator + (self.format(record) + "\n").encode(errors="backslashreplace")
             # What a full disk cut off must not swallow the line that follows it.
             self._separator = b"" if os.write(self._descriptor, content) == len(content) else b"\n"
+        except OSError as error:
+            self._tell_once(error)
         except Exception:  # noqa: BLE001 - whatever a line holds, logging must not be what stops an operation
             self.handleError(record)
 
@@ -68,6 +71,13 @@ class LineFile(logging.Handler):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         super().close()
+
+    def _tell_once(self, error: OSError) -> None:
+        """A full disk is no defect: a word about it, and no traceback with every line that has no room."""
+        if not self._is_told:
+            self._is_told = True
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"{self._path} can not be written: {error.strerror}\n")
 
     def _follow_rotation(self) -> None:
         if self._descriptor < 0:

@@ -202,6 +202,8 @@ def _temporary_beside(path: Path, content: bytes, mode: int) -> Iterator[Path]:
             stream.flush()
             os.fsync(descriptor)
         yield temporary
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # what is written by a descriptor has no name in the system's answer
         raise

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from agent import __version__
-from agent.errors import EXIT_FAILED, AgentError, BadInput
+from agent.errors import EXIT_FAILED, AgentError, BadInput, NoSpace
 
 COMMANDS = {
     "config": "agent.cli.config",
@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             hint = "make room there" if error.errno in FULL else "look at that disk: `dmesg`"
-            return _told(AgentError(f"{error.filename or 'standard output'}: {error.strerror}", hint=hint), words)
+            kind = NoSpace if error.errno in FULL and error.filename else AgentError
+            return _told(kind(f"{error.filename or 'standard output'}: {error.strerror}", hint=hint), words)
         log.exception("unexpected error", extra={"event": "command.crashed"})
         told = AgentError(f"unexpected error: {type(error).__name__}: {error}", hint="please report this")
         return _told(told, words)

@@ -30,7 +30,8 @@ case " $* " in
   *" get "*) echo '{"header":{"revision":20},"count":3}' ;;
   *" snapshot save "*)
     for path do :; done
-    cp "$etcd/snapshot.db" "$path.part"
+    cp "$etcd/snapshot.db" "$path.part" 2> "$etcd/cp.err" || {
+      rm -f "$path.part"; echo "Error: write $path.part: $(sed 's/.*: //' "$etcd/cp.err" | tr A-Z a-z)" >&2; exit 5; }
     echo $$ >> "$etcd/saving"
     while [ -e "$etcd/hold" ]; do sleep 0.02; done
     mv "$path.part" "$path" ;;
