@@ -109,6 +109,8 @@ class Recovery:
         if ended.result is not None:
             log_result(ended.result, cancel_trace_id=cancel_trace_id)
         self._spool.finish(ended)
+        if cancel_trace_id:
+            self._spool.cancellations.drop(record.request.op_id, record.generation)
 
     def put_aside(self, state: str, op_id: str, error: BadInput) -> None:
         """A record that can not be read ends in `rejected/`, and nothing of its attempt is left."""

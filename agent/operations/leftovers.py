@@ -92,6 +92,7 @@ def remove_operation(work_root: Path, op_id: str) -> None:
     with contextlib.suppress(OSError):
         for folder in list((work_root / op_id).iterdir()):
             remove_attempt(folder)
+        (work_root / op_id).rmdir()  # empty already where a crash came between the two
 
 
 def _attempt_folders(work_root: Path, own: Path, hold: Hold) -> Iterator[Path]:

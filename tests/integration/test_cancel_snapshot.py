@@ -40,6 +40,13 @@ def test_a_snapshot_in_the_middle_leaves_nothing_and_the_next_one_is_taken(node:
     assert node.until_ended(SECOND).status == "succeeded"
 
 
+def test_an_operations_folder_goes_even_if_a_crash_left_it_empty(tmp_path: Path) -> None:
+    (tmp_path / FIRST).mkdir()
+    leftovers.remove_operation(tmp_path, FIRST)
+    leftovers.remove_operation(tmp_path, SECOND)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_upload_of_a_killed_attempt_is_given_up_with_its_operation(tmp_path: Path) -> None:
     def job(op_id: str) -> Job:
         made = Job(record(op_id).request, 1, tmp_path, "prod", "node-1", "", "1.0")
