@@ -143,7 +143,8 @@ def own_cgroups(name: str) -> Iterator[None]:
         yield
     finally:
         for folder in before:
-            enter(folder)
+            with contextlib.suppress(OSError):
+                enter(folder)
         for folder in made:
             remove_cgroup(folder)
 
@@ -165,7 +166,9 @@ def current_cgroups() -> Iterator[Path]:
 
 
 def enter(folder: Path) -> None:
-    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    """Moves this process there. Raises OSError, also where that is no cgroup but a folder that looks like one."""
+    with (folder / "cgroup.procs").open("r+") as file:
+        file.write(str(os.getpid()))
 
 
 def remove_cgroup(folder: Path) -> None:
@@ -176,6 +179,7 @@ def remove_cgroup(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 for pid in (Path(path) / "cgroup.procs").read_text().split():
                     os.kill(int(pid), signal.SIGKILL)
+            with contextlib.suppress(OSError):
                 Path(path).rmdir()
         time.sleep(0.02)
 
