@@ -1,8 +1,9 @@
 """Files of the four platforms with lines changed, moved, cut or garbled: found, told as troubles, or no platform."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,10 +20,18 @@ from agent.platforms.plain_yaml import NotUnderstood, Opaque, Scalar
 from tests.fuzz import odd
 from tests.fuzz.requests import clear
 from tests.fuzz.target import Check, Target, in_memory
-from tests.sandbox import platform_trees
+from tests.sandbox import plain_trees, platform_trees
 from tests.sandbox.platform_trees import Tree
 
-LAYOUTS = ("kubeadm", "rke2", "k3s", "debian", "rhel", "upstream")
+LAYOUTS: Mapping[str, Callable[[Tree], None]] = {
+    "kubeadm": platform_trees.kubeadm,
+    "rke2": lambda tree: platform_trees.rke2(tree, config=CONFIG, drop_ins=[CONFIG]),
+    "k3s": lambda tree: platform_trees.k3s(tree, config=CONFIG, drop_ins=[CONFIG]),
+    "debian": plain_trees.debian,
+    "rhel": plain_trees.rhel,
+    "upstream": plain_trees.upstream,
+    "kubespray": plain_trees.kubespray,
+}
 CONFIG = "data-dir: /var/lib/rancher/x\ntls-san:\n  - a\n  - 'b c'\nwrite-kubeconfig: /etc/x.yaml\n"
 ODD_LINES = (
     "", "#", "---", "...", "- x", "  - x", "\t- x", "a: b: c", "a: [", "a: {b: c", "a: &x b", "a: *x", "a: !!str b",
@@ -35,13 +44,13 @@ ODD_LINES = (
 )  # fmt: skip
 
 
+@functools.cache
 def trees() -> Mapping[str, Mapping[str, bytes]]:
     """The files that each installer leaves, by layout and path."""
     found = {}
-    for layout in LAYOUTS:
+    for layout, make in LAYOUTS.items():
         with in_memory() as folder:
-            make = getattr(platform_trees, layout)
-            make(Tree(folder), **({"config": CONFIG, "drop_ins": [CONFIG]} if layout in ("rke2", "k3s") else {}))
+            make(Tree(folder))
             found[layout] = {
                 str(path.relative_to(folder)): path.read_bytes()
                 for path in sorted(folder.rglob("*"))
@@ -52,9 +61,6 @@ def trees() -> Mapping[str, Mapping[str, bytes]]:
                 if path.is_symlink()
             }
     return found
-
-
-TREES = trees()
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,10 @@ def texts(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def nodes(draw: st.DrawFn) -> Node:
     """Files of one layout, now and then with those of another, one to three of them changed or gone."""
-    layout = draw(st.sampled_from(LAYOUTS))
-    files = dict(TREES[layout])
+    layout = draw(st.sampled_from(sorted(LAYOUTS)))
+    files = dict(trees()[layout])
     if draw(st.integers(0, 9)) == 0:
-        files = dict(TREES[draw(st.sampled_from(LAYOUTS))]) | files
+        files = dict(trees()[draw(st.sampled_from(sorted(LAYOUTS)))]) | files
     for _ in range(draw(st.integers(1, 3))):
         name = draw(st.sampled_from(sorted(files)))
         if files[name].startswith(b"link "):
