@@ -26,8 +26,10 @@ class Journal:
         self._path = folder / JOURNAL_NAME
 
     def begin(self, key: str, upload_id: str) -> None:
-        """Remembers an upload."""
-        self._path.write_text(json.dumps({"key": key, "upload_id": upload_id}))
+        """Remembers an upload. A kill leaves what was remembered before, never half of it."""
+        unfinished = self._path.with_name(f".{JOURNAL_NAME}.tmp")
+        unfinished.write_text(json.dumps({"key": key, "upload_id": upload_id}))
+        unfinished.replace(self._path)
 
     def clear(self) -> None:
         """Forgets it: it was completed, confirmed or aborted."""

@@ -446,6 +446,23 @@ def test_a_journal_of_an_earlier_generation_in_the_same_folder_is_not_forgotten(
     assert node.store.abandoned == ["hourly/data/prod/old.db.zst"]
 
 
+def test_a_kill_while_an_uploads_id_is_written_down_leaves_its_key(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = node.job(attempt=1).folder
+    leftovers.Journal(folder).begin("hourly/data/prod/old.db.zst", "")
+
+    def killed_in_the_midst(path: Path, text: str) -> None:
+        path.write_bytes(b"")
+        raise Interrupted("killed")
+
+    monkeypatch.setattr(Path, "write_text", killed_in_the_midst)
+    with pytest.raises(Interrupted):
+        leftovers.Journal(folder).begin("hourly/data/prod/old.db.zst", "upload-1")
+    monkeypatch.undo()
+    node.run(attempt=2)
+    assert node.store.abandoned == ["hourly/data/prod/old.db.zst"]
+    assert not list(node.work.iterdir())
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"key": 1}', b"\xff"])
 def test_a_journal_that_was_cut_off_stops_nothing(node: Node, content: bytes) -> None:
     (node.job(attempt=1).folder / leftovers.JOURNAL_NAME).write_bytes(content)
