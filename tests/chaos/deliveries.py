@@ -155,6 +155,8 @@ def _to_one_node(way: str, post: Post, node: Node, asked: Asked, also: Asked, an
         post.until_ended(other, Answers())
     elif way == "other-content":  # the same key with other work in it must change nothing
         post.until_ended(post.send(asked, node), answers)
+        if not answers.documents:
+            return  # it was killed, so nobody knows whether the op id is taken
         wrong = Answers()
         post.until_ended(post.send(Asked(asked.op_id, asked.requested_at, "verify"), node), wrong)
         if wrong.outcomes not in (["Failed:2"], ["Failed:137"]):  # the latter where it was killed itself

@@ -136,5 +136,5 @@ def orphans(node: Node) -> list[str]:
 
 def orphans_beside(node: Node) -> list[str]:
     """Workers and tools that go on although nothing is to be done; for a node whose daemon lives."""
-    roles = ("worker", "caretaker", "tool", "submit", "cancel")
+    roles = ("worker", "caretaker", "tool", "script", "submit", "cancel")
     return [f"{role} {pid}" for role in roles for pid in killing.processes_of(str(node.root), role)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROLES = {"run": "daemon", "--caretaker": "caretaker", "worker": "worker", "submit": "submit", "cancel": "cancel"}
+TOOL_NAMES = ("/etcdctl", "/etcdutl")
 
 
 def role_of(argv: Sequence[str]) -> str:
@@ -17,7 +18,7 @@ def role_of(argv: Sequence[str]) -> str:
 
 
 def processes_of(root: str, role: str = "") -> list[int]:
-    """The living processes of a node, known by their HOME; of one role, `tool` for what is no agent."""
+    """The living processes of a node, known by their HOME; of one role: an agent's, `tool`, or `script`."""
     found = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -30,7 +31,8 @@ def processes_of(root: str, role: str = "") -> list[int]:
         if f"HOME={root}".encode() not in variables or argv == [""]:  # a zombie has no command line
             continue
         is_agent = "agent" in argv or any(word.endswith("/etcd-agent") for word in argv[:2])
-        if not role or role == (role_of(argv) if is_agent else "tool"):
+        other = "tool" if any(word.endswith(TOOL_NAMES) for word in argv) else "script"
+        if not role or role == (role_of(argv) if is_agent else other):
             found.append(int(entry.name))
     return found
 
