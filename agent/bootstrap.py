@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.operations.prune import PrunePorts
     from agent.operations.snapshot import SnapshotPorts
     from agent.platforms.resolution import Resolved
-    from agent.ports import Eraser, Etcd, Store
+    from agent.ports import Eraser, Etcd, Outbox, Store
     from agent.privileged.service import RootService
     from agent.worker import Worker
 
@@ -111,7 +111,7 @@ def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     from agent.operations.snapshot import SnapshotPorts
 
     tool = SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
-    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes)
+    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node))
 
 
 def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
@@ -171,6 +171,15 @@ def make_store(node: Node) -> "Store":
     return S3Store(store, client=client, state_folder=node.paths.work, cluster=node.config.cluster)
 
 
+def make_outbox(node: Node) -> "Outbox":
+    """The folder of what the store did not take yet."""
+    from agent.adapters.outbox import OutboxFolder
+    from agent.domain.outbox import Bounds
+
+    settings = node.config.outbox
+    return OutboxFolder(node.paths.outbox, Bounds(settings.most_count, settings.most_bytes))
+
+
 def make_prune_ports(node: Node, store: "Store") -> "PrunePorts":
     """The store, the right to remove from it as far as this process's credentials go, and the configured rules."""
     from datetime import timedelta
@@ -205,8 +214,9 @@ def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
     from agent.adapters import process
     from agent.domain.request import Record
-    from agent.operations import leftovers, prune, snapshot, verify
+    from agent.operations import keeping, leftovers, prune, snapshot, verify
     from agent.operations import tools as etcd_tools
+    from agent.operations.keeping import ShipPorts
     from agent.operations.steps import Job, Operation, Run, Steps
     from agent.worker import Worker
 
@@ -239,6 +249,10 @@ def make_worker(node: Node) -> "Worker":
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
         ),
         "verify": Operation(with_tools(lambda job, steps: verify.run(job, make_snapshot_ports(node), steps))),
+        "outbox": Operation(
+            run=lambda job, steps: keeping.run(job, ShipPorts(make_store(node), make_outbox(node)), steps),
+            farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
+        ),
         "prune": Operation(lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps)),
     }
     return Worker(
@@ -248,10 +262,12 @@ def make_worker(node: Node) -> "Worker":
 
 def make_daemon(node: Node) -> "Daemon":
     """The supervisor; makes the folders that it owns."""
+    from agent.adapters import outbox
     from agent.adapters.systemd import Notifier
     from agent.daemon import Daemon, Timing
     from agent.housekeeping import Housekeeping
     from agent.intake import Intake
+    from agent.scheduler import OutboxSchedule
 
     for folder in (node.paths.locks, node.paths.log_folder, node.paths.daemon_lock.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -277,6 +293,9 @@ def make_daemon(node: Node) -> "Daemon":
         housekeeping=Housekeeping(
             spool=node.spool, locks=node.paths.locks, kept_s=settings.results_kept_days * 86400.0
         ),
+        schedules=[
+            OutboxSchedule(node.spool, lambda: outbox.count(node.paths.outbox), node.config.outbox.retry_interval_s)
+        ],
         rotate_log=lambda: logs.rotate(log_path, max_size_bytes=node.config.log.max_size_bytes),
     )
 

@@ -73,6 +73,17 @@ class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Seconds = 1800
 
 
+class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Verified snapshots that the store did not take: how many stay on the node, and how often they are offered again.
+
+    After each failure the time doubles, to 16 times at most.
+    """
+
+    most_count: Kept = 8
+    most_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 20 * 1024**3
+    retry_interval_s: Seconds = 60
+
+
 class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `snapshot prune` leaves of each class: so many of the newest, and none younger than so many days."""
 
@@ -115,6 +126,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kubernetes: KubernetesConfig = KubernetesConfig()
     store: StoreConfig = StoreConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
+    outbox: OutboxConfig = OutboxConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     daemon: DaemonConfig = DaemonConfig()
@@ -157,6 +169,10 @@ class Paths:
     @property
     def tools(self) -> Path:
         return self.state / "tools"
+
+    @property
+    def outbox(self) -> Path:
+        return self.state / "outbox"
 
     @property
     def snapshots(self) -> Path:

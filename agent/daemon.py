@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from agent.errors import AgentError
 from agent.housekeeping import Housekeeping, WallClock
 from agent.intake import Intake
 from agent.logs import emit
+from agent.scheduler import OutboxSchedule
 
 LOCK_TRIES = 20
 ORPHAN_INTERVAL_S = 0.5
@@ -42,8 +43,7 @@ class Daemon:
 
     def __init__(
         self, *, spool_: Spool, lock_path: Path, intake: Intake, notifier: Notifier, timing: Timing,
-        housekeeping: Housekeeping,
-        rotate_log: Callable[[], object],
+        housekeeping: Housekeeping, rotate_log: Callable[[], object], schedules: Sequence[OutboxSchedule] = (),
     ) -> None:  # fmt: skip
         self._spool = spool_
         self._lock = spool.lock_at(lock_path)
@@ -51,6 +51,7 @@ class Daemon:
         self._notifier = notifier
         self._timing = timing
         self._rotate_log = rotate_log
+        self._schedules = tuple(schedules)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stops_asked = 0
         self._housekeeping = housekeeping
@@ -77,6 +78,8 @@ class Daemon:
     def _cycle(self) -> None:
         now = time.monotonic()
         self._wall_clock.look()
+        for schedule in self._schedules:
+            schedule.look()
         self._intake.cycle()
         self._scan_due = now + self._timing.scan_interval_s
         self._notifier.status(self._intake.describe())

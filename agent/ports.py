@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent.domain.cluster import Alarm, EndpointStatus, Member
+from agent.domain.outbox import Bounds, Draft, Kept
 
 MOST_SMALL_BYTES = 4 * 1024 * 1024  # of what `Store.read` takes for a manifest or a record
 
@@ -153,4 +154,37 @@ class Store(Protocol):
 
     def abandon(self, key: str, upload_id: str) -> None:
         """Removes what an attempt left unfinished under a key that it alone used; no error when nothing is left."""
+        ...
+
+
+class Outbox(Protocol):
+    """Verified snapshots on this node that the store did not take yet. Raises OSError."""
+
+    @property
+    def bounds(self) -> Bounds: ...
+
+    def describe(self, snapshot_id: str) -> str:
+        """Where a snapshot is kept."""
+        ...
+
+    def write(self, snapshot_id: str, chunks: Iterable[bytes]) -> tuple[int, str]:
+        """Puts data there that do not count yet. Returns their bytes and SHA-256."""
+        ...
+
+    def commit(self, snapshot_id: str, draft: Draft) -> None:
+        """From here on the snapshot is kept."""
+        ...
+
+    def kept(self) -> list[Kept]:
+        """The oldest first."""
+        ...
+
+    def find(self, snapshot_id: str) -> Draft | None: ...
+
+    def open(self, snapshot_id: str) -> AbstractContextManager[Iterator[bytes]]: ...
+
+    def remove(self, snapshot_id: str) -> None: ...
+
+    def sweep(self) -> None:
+        """Removes what crashes left."""
         ...

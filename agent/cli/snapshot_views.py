@@ -91,6 +91,8 @@ def named(operation: str, result: Result | None) -> list[tables.Pair]:
         passed = [one for one in output.get("verified", []) if one.get("passed")]
         rows: list[tables.Pair] = [("verified", f"{one.get('snapshot_id')}, {one.get('checked_at')}") for one in passed]
         return [*rows, ("where", str(output.get("store", "")))]
+    if operation == "outbox":
+        return [("shipped", ", ".join(output.get("shipped", []))), ("where", str(output.get("store", "")))]
     if operation == "prune":
         return [
             *(("removed", f"{one.get('snapshot_id')}: {one.get('reason')}") for one in output.get("removed", [])),
@@ -98,6 +100,18 @@ def named(operation: str, result: Result | None) -> list[tables.Pair]:
             *(("damaged", str(message)) for message in output.get("damaged_manifests", [])),
             ("kept", str(output.get("kept", ""))),
             ("where", str(output.get("store", ""))),
+        ]
+    if not output.get("stored", True):
+        return [
+            (
+                "snapshot",
+                f"{output.get('snapshot_id', '')}, verified, NOT STORED: it stays on this node until the store is back",
+            ),
+            ("why", str(output.get("why_not_stored", {}).get("message", ""))),
+            ("next", str(output.get("why_not_stored", {}).get("hint", ""))),
+            ("kept", str(output.get("kept", ""))),
+            ("revision", str(output.get("revision", ""))),
+            ("checks", _outcomes(output.get("checks", {}))),
         ]
     already = " (it was there already)" if output.get("already") else ""
     raw, stored = output.get("raw_size_bytes", 0), output.get("size_bytes", 0)

@@ -49,6 +49,7 @@ OPERATIONS: Mapping[str, OperationKind] = {
             required=frozenset({"id"}),
         ),
         OperationKind("prune", "backup", ssm_may_ask=False),
+        OperationKind("outbox", "backup", ssm_may_ask=False),
     )
 }
 

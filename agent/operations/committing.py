@@ -4,15 +4,19 @@ import contextlib
 import contextvars
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from agent.domain import retention, snapshot
-from agent.domain.request import parse_moment
-from agent.domain.snapshot import Manifest, RetentionClass
-from agent.errors import AgentError, KeyTaken, SnapshotInvalid
+from agent.domain.request import format_moment, parse_moment
+from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData
+from agent.errors import AgentError, AwsUnavailable, KeyTaken, SnapshotInvalid
 from agent.logs import emit
 from agent.operations import catalogue, compression, leftovers
 from agent.operations.following import Following
@@ -23,6 +27,8 @@ from agent.ports import Store, StoredObject
 MOST_KEYS = 3
 WAIT_S = 0.25
 GIVE_UP_S = 4.0
+READ_WAIT_S = 2.0  # for a sender that has not begun to read when the file is whole
+KEEP_RESERVE_S = 30.0
 log = logging.getLogger(__name__)
 
 
@@ -63,26 +69,43 @@ def _agreed(job: Job, store: Store, wanted: RetentionClass) -> RetentionClass:
 
 
 class Sending:
-    """The file on its way into the store, in a thread of its own, while it is still being written and verified."""
+    """The file on its way into the store, in a thread of its own, while it is still being written and verified.
 
-    def __init__(self, job: Job, target: Store, following: Following, retention_class: RetentionClass) -> None:
-        self._following = following
+    So a store that does not answer keeps nobody from saving and verifying.
+    """
+
+    def __init__(self, job: Job, target: Store, following: Following, *, emergency: bool) -> None:
+        self._job, self._target, self._following, self._emergency = job, target, following, emergency
         self._pool = ThreadPoolExecutor(1, "sending")
+        self._placed: futures.Future[Manifest | None] = futures.Future()
+        self.retention_class: RetentionClass = "hourly"
         # Threads inherit no context: this one gets a copy, so that its log lines and calls carry the trace.
-        context = contextvars.copy_context()
-        self._stored = self._pool.submit(context.run, _send, job, target, following, retention_class)
+        self._stored = self._pool.submit(contextvars.copy_context().run, self._run)
+
+    def existing(self, wait_s: float) -> Manifest | None:
+        """What is in the store of this request already, None also when that is not known in time."""
+        done, _ = futures.wait([self._placed], wait_s)
+        return self._placed.result() if done and self._placed.exception() is None else None
 
     def raw(self) -> RawFile | None:
         """What the sender read the file to be, None where it ended before the file's end. Raises SnapshotInvalid."""
-        while not self._stored.done():
+        ends_at = time.monotonic() + READ_WAIT_S
+        while not self._stored.done() and self._is_on(ends_at):
             if (raw := self._following.raw(WAIT_S)) is not None:
                 return raw
         return self._following.raw(0)
 
-    def result(self, job: Job, on_wait: Callable[[int], None]) -> StoredObject:
-        """Waits for the end. Raises what the store raised, DeadlineExceeded."""
+    def result(self, on_wait: Callable[[int], None]) -> StoredObject | Manifest:
+        """Waits for the end: the object, or the manifest that was there already. Raises what the store raised.
+
+        Raises AwsUnavailable too, when little is left of the operation's time: enough to keep the file on this node.
+        """
         while not self._stored.done():
-            job.require_time()
+            if self._job.time_left_s() < KEEP_RESERVE_S:
+                raise AwsUnavailable(
+                    f"{self._target.describe()} did not take the snapshot in time",
+                    hint="is the link to the store slow, or does it hang? snapshot.timeout_s is the whole time",
+                )
             on_wait(self._following.read_bytes)
             futures.wait([self._stored], WAIT_S)
         return self._stored.result()
@@ -93,19 +116,42 @@ class Sending:
         futures.wait([self._stored], GIVE_UP_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _is_on(self, ends_at: float) -> bool:
+        """Whether the sender may still come to the file's end soon; one that waits for its store is not waited for."""
+        if self._job.time_left_s() < 2 * KEEP_RESERVE_S:
+            return False
+        return self._following.read_bytes > 0 or time.monotonic() < ends_at
+
+    def _run(self) -> StoredObject | Manifest:
+        try:
+            existing, self.retention_class = place(self._job, self._target, emergency=self._emergency)
+        except BaseException as error:
+            self._placed.set_exception(error)
+            raise
+        self._placed.set_result(existing)
+        if existing is not None:
+            return existing
+        return send(
+            self._job, self._target, lambda: compression.compressed(self._following.chunks()), self.retention_class,
+            before_commit=self._following.await_verified,
+        )  # fmt: skip
+
 
 @contextlib.contextmanager
-def sending(job: Job, target: Store, following: Following, retention_class: RetentionClass) -> Iterator[Sending]:
+def sending(job: Job, target: Store, following: Following, *, emergency: bool) -> Iterator[Sending]:
     """Sends the file for as long as the block takes; an error there gives it up."""
-    made = Sending(job, target, following, retention_class)
+    made = Sending(job, target, following, emergency=emergency)
     try:
         yield made
     finally:
         made.give_up()
 
 
-def _send(job: Job, target: Store, following: Following, retention_class: RetentionClass) -> StoredObject:
-    """Compresses and stores under a fresh key; a key that is taken is left alone and another one used."""
+def send(
+    job: Job, target: Store, make_chunks: Callable[[], Iterable[bytes]], retention_class: RetentionClass,
+    before_commit: Callable[[], None] = lambda: None,
+) -> StoredObject:  # fmt: skip
+    """Stores under a fresh key; a key that is taken is left alone and another one used."""
     identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
     metadata = {"trace-id": job.request.trace_id, "op-id": job.request.op_id, "cluster": job.cluster}
     for left in reversed(range(MOST_KEYS)):
@@ -113,8 +159,8 @@ def _send(job: Job, target: Store, following: Following, retention_class: Retent
         key = snapshot.data_key(retention_class, job.cluster, identifier, secrets.token_hex(4))
         try:
             stored = target.put(
-                key, compression.compressed(following.chunks()), metadata=metadata,
-                journal=leftovers.Journal(job.folder), before_commit=following.await_verified,
+                key, make_chunks(), metadata=metadata, journal=leftovers.Journal(job.folder),
+                before_commit=before_commit,
             )  # fmt: skip
         except KeyTaken as error:
             if not left:
@@ -127,6 +173,16 @@ def _send(job: Job, target: Store, following: Following, retention_class: Retent
         )  # fmt: skip
         return stored
     raise AssertionError("the last key either worked or raised")
+
+
+def completed(draft: Manifest, stored: StoredObject, retention_class: RetentionClass) -> Manifest:
+    """The manifest with what only the store can tell."""
+    now = format_moment(datetime.now(UTC))
+    return msgspec.structs.replace(
+        draft, retention_class=retention_class,
+        data=StoredData(stored.key, stored.size_bytes, stored.sha256, stored.version_id),
+        checks=(*draft.checks, Check("stored", stored.stored, now)),
+    )  # fmt: skip
 
 
 def commit(job: Job, target: Store, manifest: Manifest) -> dict[str, Any]:

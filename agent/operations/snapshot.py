@@ -1,4 +1,7 @@
-"""Taking a snapshot: preflight, save, verify, store, and last the manifest that makes it a backup."""
+"""Taking a snapshot: preflight, save, verify, store, and last the manifest that makes it a backup.
+
+What the store does not take is kept on the node: a backup that waits is better than none.
+"""
 
 import logging
 from collections.abc import Callable
@@ -9,17 +12,19 @@ from typing import Any
 
 from agent.domain import cluster, snapshot
 from agent.domain.request import format_moment
-from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData
-from agent.errors import AgentError, EtcdError, SnapshotInvalid
+from agent.domain.snapshot import Check, Manifest, StoredData
+from agent.errors import AgentError, AwsRefused, AwsUnavailable, EtcdError, NoSpace, SnapshotInvalid, StoreError
 from agent.logs import emit
-from agent.operations import committing, inspection, leftovers
+from agent.operations import committing, inspection, keeping, leftovers
 from agent.operations import source as sources
 from agent.operations.following import Following
 from agent.operations.source import Source
 from agent.operations.steps import Job, Steps
-from agent.ports import Etcd, SnapshotFile, SnapshotTool, Store, StoredObject
+from agent.ports import Etcd, Outbox, SnapshotFile, SnapshotTool, Store
 
 FIRST_REVISION = 1  # of an etcd that nobody wrote to; its file holds no revision at all
+PLACE_WAIT_S = 5.0
+STORE_TROUBLE = (StoreError, AwsRefused, AwsUnavailable, NoSpace)
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +36,7 @@ class SnapshotPorts:
     tool: SnapshotTool
     store: Store
     free_bytes: Callable[[Path], int]
+    outbox: Outbox
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,11 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     leftovers.remove_files(job.work_root, job.folder, job.hold)
     with steps.step("preflight"):
         source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
-        existing, retention_class = committing.place(job, ports.store, emergency=emergency)
-        if existing is not None:
-            return committing.output_of(existing, ports.store, already=True)
     path, size_bytes = job.folder / "snapshot.db", source.status.db_size_bytes
     following = Following(path)
-    with committing.sending(job, ports.store, following, retention_class) as sending:
+    with committing.sending(job, ports.store, following, emergency=emergency) as sending:
+        if (answer := _already(job, ports, sending)) is not None:
+            return answer
         with steps.step("save"):
             ports.etcd.save_snapshot(
                 path, timeout_s=job.require_time(), on_bytes=lambda done_bytes: steps.progress(done_bytes, size_bytes)
@@ -65,11 +70,33 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
             verified = verify(path, ports, source, sending.raw, emergency=emergency)
             job.require_time()
             following.verified()
-        with steps.step("store"):
-            stored = sending.result(job, lambda done_bytes: steps.progress(done_bytes, verified.raw.size_bytes))
+        draft = _draft(job, ports, source, verified, started_at)
+        try:
+            return _stored(job, ports, sending, draft, steps)
+        except STORE_TROUBLE as why:
+            with steps.step("keep", no_return=True):
+                return keeping.keep(ports.outbox, path, draft, why, emergency=emergency)
+
+
+def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dict[str, Any] | None:
+    """What an earlier attempt or another node made of this request."""
+    existing = sending.existing(PLACE_WAIT_S)
+    if existing is not None:
+        return committing.output_of(existing, ports.store, already=True)
+    kept = ports.outbox.find(snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
+    return keeping.output_of(kept, ports.outbox) if kept is not None else None
+
+
+def _stored(
+    job: Job, ports: SnapshotPorts, sending: committing.Sending, draft: Manifest, steps: Steps
+) -> dict[str, Any]:
+    """Waits for the sender, and commits. Raises the store's errors."""
+    with steps.step("store"):
+        stored = sending.result(lambda done_bytes: steps.progress(done_bytes, draft.raw_size_bytes))
+    if isinstance(stored, Manifest):
+        return committing.output_of(stored, ports.store, already=True)
     with steps.step("manifest", no_return=True):
-        manifest = _manifest(job, ports, source, verified, stored, retention_class, started_at)
-        return committing.commit(job, ports.store, manifest)
+        return committing.commit(job, ports.store, committing.completed(draft, stored, sending.retention_class))
 
 
 def verify(
@@ -112,14 +139,12 @@ def _live_keys(etcd: Etcd, revision: int) -> int | None:
         return None
 
 
-def _manifest(
-    job: Job, ports: SnapshotPorts, source: Source, verified: Verified, stored: StoredObject,
-    retention_class: RetentionClass, started_at: str,
-) -> Manifest:  # fmt: skip
+def _draft(job: Job, ports: SnapshotPorts, source: Source, verified: Verified, started_at: str) -> Manifest:
+    """The manifest but for class, object and the level `stored`, which come with the store."""
     request, status = job.request, source.status
     return Manifest(
         snapshot_id=snapshot.snapshot_id(request.requested_at, request.op_id),
-        retention_class=retention_class,
+        retention_class="hourly",
         cluster=job.cluster,
         etcd_cluster_id=cluster.hex_id(status.cluster_id),
         member_id=cluster.hex_id(status.member_id),
@@ -133,8 +158,8 @@ def _manifest(
         live_keys=verified.live_keys,
         raw_size_bytes=verified.raw.size_bytes,
         raw_sha256=verified.raw.sha256,
-        data=StoredData(stored.key, stored.size_bytes, stored.sha256, stored.version_id),
-        checks=(*verified.checks, Check("stored", stored.stored, _now())),
+        data=StoredData("", 0, ""),
+        checks=verified.checks,
         fingerprints=dict(job.fingerprints),
         requested_at=request.requested_at,
         started_at=started_at,

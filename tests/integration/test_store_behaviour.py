@@ -222,8 +222,7 @@ def commit(job: Job, store: Store, retention_class: RetentionClass | None = None
     following = Following(job.folder / "snapshot.db")
     following.written()
     following.verified()
-    with committing.sending(job, store, following, retention_class) as sending:
-        stored = sending.result(job, lambda done_bytes: None)
+    stored = committing.send(job, store, following.chunks, retention_class)
     identifier, moment = snapshot.snapshot_id(job.request.requested_at, job.request.op_id), job.request.requested_at
     manifest = snapshot.Manifest(
         snapshot_id=identifier, retention_class=retention_class, cluster="prod", etcd_cluster_id="1", member_id="1",

@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from agent import bootstrap
+from agent.adapters.outbox import OutboxFolder
 from agent.bootstrap import Node
 from agent.cli import main
 from agent.domain import snapshot
+from agent.domain.outbox import Bounds
 from agent.domain.request import ErrorResult, Record, Result, StepResult
 from agent.domain.snapshot import Manifest, Outcome
 from agent.errors import StoreError
@@ -204,8 +206,9 @@ def test_verify_wants_one_or_all(root: Path, capsys: pytest.CaptureFixture[str],
 
 
 @pytest.fixture
-def ports(monkeypatch: pytest.MonkeyPatch) -> SnapshotPorts:
-    made = SnapshotPorts(FakeEtcd(), FakeTool(), FakeStore(), lambda folder: 0)
+def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SnapshotPorts:
+    outbox = OutboxFolder(tmp_path / "outbox", Bounds(8, 10**9))
+    made = SnapshotPorts(FakeEtcd(), FakeTool(), FakeStore(), lambda folder: 0, outbox)
 
     def of(node: Node) -> SnapshotPorts:
         return made

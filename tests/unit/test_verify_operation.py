@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent.adapters.outbox import OutboxFolder
 from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
+from agent.domain.outbox import Bounds
 from agent.errors import (
     AwsUnavailable,
     CommandFailed,
@@ -40,10 +42,14 @@ class Node:
         self.time_left_s = 60.0
         self.steps = Steps(lambda progress: None)
 
+    @property
+    def outbox(self) -> OutboxFolder:
+        return OutboxFolder(self.work.with_name("outbox"), Bounds(8, 10**9))
+
     def take(self, number: int) -> snapshots.Manifest:
         requested_at = f"2026-01-{number:02}T12:00:00Z"
         job = self.job(f"snapshot-{number}", "snapshot", {}, requested_at)
-        ports = SnapshotPorts(FakeEtcd(), FakeTool(), self.store, lambda folder: 10**9)
+        ports = SnapshotPorts(FakeEtcd(), FakeTool(), self.store, lambda folder: 10**9, self.outbox)
         identifier = snapshot.run(job, ports, Steps(lambda progress: None))["snapshot_id"]
         leftovers.remove_attempt(job.folder)
         return catalogue.resolve(self.store, "prod", identifier).manifest
@@ -52,7 +58,7 @@ class Node:
         job = self.job("verify-1", "verify", {"id": wanted}, "2026-02-01T12:00:00Z")
         self.steps = Steps(lambda progress: None)
         try:
-            ports = SnapshotPorts(FakeEtcd(), self.tool, self.store, lambda folder: self.free_bytes)
+            ports = SnapshotPorts(FakeEtcd(), self.tool, self.store, lambda folder: self.free_bytes, self.outbox)
             return verify.run(job, ports, self.steps)
         finally:
             assert not list(job.folder.glob("*.db"))

@@ -1,0 +1,141 @@
+"""A verified snapshot that the store does not take now: kept on the node, and shipped when the store is back."""
+
+import contextlib
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent import trace
+from agent.domain import outbox
+from agent.domain.outbox import Draft, Kept
+from agent.domain.request import ErrorResult, format_moment
+from agent.domain.snapshot import Manifest, RetentionClass, StoredData
+from agent.errors import AgentError, SnapshotInvalid, StoreError
+from agent.logs import emit
+from agent.operations import committing, compression, leftovers
+from agent.operations.steps import Job, Steps
+from agent.ports import Outbox, Store
+
+CHUNK_BYTES = 1024 * 1024
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShipPorts:
+    """What shipping needs: the store and the outbox."""
+
+    store: Store
+    outbox: Outbox
+
+
+def keep(box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emergency: bool) -> dict[str, Any]:
+    """Compresses the verified file into the outbox. Returns the result's output, whose `stored` is false.
+
+    Raises OSError where this node has no room for it either.
+    """
+    identifier = manifest.snapshot_id
+    with path.open("rb") as stream:
+        size_bytes, sha256 = box.write(
+            identifier, compression.compressed(iter(lambda: stream.read(CHUNK_BYTES), b""))
+        )  # fmt: skip
+    made = msgspec.structs.replace(manifest, data=StoredData("", size_bytes, sha256))
+    kept_at, trouble = format_moment(datetime.now(UTC)), ErrorResult(why.code, why.message, why.hint, why.retryable)
+    box.commit(identifier, Draft(made, emergency, kept_at, trouble))
+    emit(
+        log, logging.WARNING, "outbox.kept", f"{identifier} stays on this node until the store takes it: {why.message}",
+        snapshot_id=identifier, size_bytes=size_bytes, error_code=why.code, error_message=why.message,
+        error_hint=why.hint,
+    )  # fmt: skip
+    for one in outbox.overflow(box.kept(), box.bounds):
+        box.remove(one.snapshot_id)
+        emit(
+            log, logging.ERROR, "outbox.dropped", f"{one.snapshot_id} had to make room and was never stored",
+            snapshot_id=one.snapshot_id, size_bytes=one.size_bytes,
+        )  # fmt: skip
+    return output_of(Draft(made, emergency, kept_at, trouble), box)
+
+
+def output_of(draft: Draft, box: Outbox) -> dict[str, Any]:
+    """What the result of a snapshot says that is kept on the node."""
+    manifest = draft.manifest
+    return {
+        "snapshot_id": manifest.snapshot_id,
+        "kept": box.describe(manifest.snapshot_id),
+        "why_not_stored": msgspec.to_builtins(draft.why),
+        "revision": manifest.revision,
+        "raw_size_bytes": manifest.raw_size_bytes,
+        "size_bytes": manifest.data.size_bytes,
+        "checks": {check.level: check.outcome for check in manifest.checks},
+        "stored": False,
+        "already": False,
+    }
+
+
+def run(job: Job, ports: ShipPorts, steps: Steps) -> dict[str, Any]:
+    """Ships what is kept, the oldest first, until all is in the store. Raises the store's first error."""
+    shipped: list[str] = []
+    ports.outbox.sweep()
+    for kept in ports.outbox.kept():
+        with steps.step("ship"):
+            job.require_time()
+            if _ship(job, ports, kept):
+                shipped.append(kept.snapshot_id)
+    return {"shipped": shipped, "store": ports.store.describe()}
+
+
+def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
+    """Under the trace and op id of the request that it was taken for. Whether it is in the store now."""
+    draft = kept.draft
+    if draft is None:
+        return _give_up(ports, kept, "its draft can not be read")
+    request = draft.request()
+    own = replace(job, request=request)
+    own.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with trace.bound(trace_id=request.trace_id, op_id=request.op_id, operation="snapshot"):
+            existing, retention_class = committing.place(own, ports.store, emergency=draft.emergency)
+            if existing is None:
+                _store(own, ports, kept, draft, retention_class)
+            emit(
+                log, logging.INFO, "outbox.shipped", f"{kept.snapshot_id} is in the store now",
+                snapshot_id=kept.snapshot_id, kept_at=draft.kept_at,
+            )  # fmt: skip
+    except SnapshotInvalid as error:
+        return _give_up(ports, kept, error.message)
+    finally:
+        leftovers.remove_attempt(own.folder)
+    ports.outbox.remove(kept.snapshot_id)
+    return True
+
+
+def _store(job: Job, ports: ShipPorts, kept: Kept, draft: Draft, retention_class: RetentionClass) -> None:
+    expected = draft.manifest.data.sha256
+    with ports.outbox.open(kept.snapshot_id) as chunks:
+        found = hashlib.sha256()
+        for chunk in chunks:
+            found.update(chunk)
+    if found.hexdigest() != expected:
+        raise SnapshotInvalid(f"its kept bytes have the sha256 {found.hexdigest()}, not {expected}")
+    with contextlib.ExitStack() as opened:
+        stored = committing.send(
+            job, ports.store, lambda: opened.enter_context(ports.outbox.open(kept.snapshot_id)), retention_class
+        )
+    if stored.sha256 != expected:
+        raise StoreError(f"{stored.key} was sent as other bytes than are kept", hint="is this node's memory sound?")
+    manifest = committing.completed(draft.manifest, stored, retention_class)
+    committing.commit(job, ports.store, manifest)
+
+
+def _give_up(ports: ShipPorts, kept: Kept, why: str) -> bool:
+    """What is damaged on this node's disk can never be shipped: it must not stop the others."""
+    ports.outbox.remove(kept.snapshot_id)
+    emit(
+        log, logging.ERROR, "outbox.damaged", f"{kept.snapshot_id} is damaged on this node and given up: {why}",
+        snapshot_id=kept.snapshot_id,
+    )  # fmt: skip
+    return False

@@ -1,0 +1,76 @@
+"""What the daemon asks for by itself: so far, to ship what lies in the outbox."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from agent import trace
+from agent.adapters import process
+from agent.adapters.spool import ENDS, Spool
+from agent.domain import request as requests
+from agent.domain.request import Record, format_moment
+from agent.errors import AgentError
+from agent.logs import emit
+
+MOST_DOUBLINGS = 4
+log = logging.getLogger(__name__)
+
+
+class OutboxSchedule:
+    """Offers the outbox to the store: a little after something came into it, then with back-off until it is empty."""
+
+    def __init__(
+        self, spool: Spool, kept: Callable[[], int], retry_interval_s: float,
+        boot_clock_s: Callable[[], float] = process.boot_clock_s,
+    ) -> None:  # fmt: skip
+        self._spool = spool
+        self._kept = kept
+        self._retry_interval_s = retry_interval_s
+        self._clock_s = boot_clock_s
+        self._op_id = ""
+        self._left = 0
+        self._failures = 0
+        self._due_s: float | None = None
+
+    def look(self) -> None:
+        """Asks when it is time. One request at a time: while the last one is not over, nothing is asked."""
+        kept = self._kept()
+        if not kept:
+            self._failures, self._due_s, self._left = 0, None, 0
+            return
+        if self._is_asked():
+            return
+        if kept < self._left:
+            self._failures = 0  # something was taken, so the store is there
+        self._left = kept
+        if self._due_s is None:
+            self._due_s = self._clock_s() + self._retry_interval_s
+        if self._clock_s() >= self._due_s:
+            self._ask(kept)
+
+    def _is_asked(self) -> bool:
+        if not self._op_id:
+            return False
+        try:
+            found = self._spool.find(self._op_id)
+        except AgentError:
+            return False  # its record is damaged, which others tell
+        return found is not None and found.state not in ENDS
+
+    def _ask(self, kept: int) -> None:
+        wait_s = self._retry_interval_s * 2 ** min(self._failures, MOST_DOUBLINGS)
+        self._failures += 1
+        self._due_s = self._clock_s() + wait_s
+        self._op_id = f"outbox-{trace.new_span_id()}"
+        trace_id = trace.new_trace_id()
+        with trace.bound(trace_id=trace_id, op_id=self._op_id, operation="outbox"):
+            request = requests.make(
+                op_id=self._op_id, operation="outbox", trace_id=trace_id, source="node",
+                requested_at=format_moment(datetime.now(UTC)),
+            )  # fmt: skip
+            try:
+                self._spool.submit(Record(request))
+            except (AgentError, OSError) as error:
+                emit(log, logging.WARNING, "outbox.not_offered", f"tried again in {wait_s:g} s: {error}")
+                return
+            emit(log, logging.INFO, "outbox.offered", f"asks the store to take what is kept: {kept}", kept=kept)

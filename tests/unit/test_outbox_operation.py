@@ -1,0 +1,170 @@
+"""What the store does not take stays on the node, and is shipped under its own trace when the store is back."""
+
+from typing import Any
+
+import pytest
+
+from agent import trace
+from agent.adapters.outbox import OutboxFolder
+from agent.domain import request as requests
+from agent.domain import snapshot as snapshots
+from agent.domain.outbox import Bounds
+from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, StoreError
+from agent.operations import catalogue, keeping, leftovers
+from agent.operations.steps import Job, Steps
+from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept, node  # noqa: F401 - a fixture
+
+IDENTIFIER = snapshots.snapshot_id(REQUESTED_AT, OP_ID)
+STORE_FAILURES = [
+    ("keys", AwsUnavailable("away")),
+    ("agree", AwsUnavailable("away")),
+    ("put", StoreError("denied")),
+    ("put", AwsRefused("denied", aws_code="AccessDenied", hint="the role")),
+    ("put", NoSpace("disk full")),
+    ("put", KeyTaken("taken")),
+    ("put_if_absent", AwsUnavailable("away")),
+    ("put_if_absent", NoSpace("disk full")),
+]
+
+
+def ship(of: Node, **changes: Any) -> dict[str, Any]:
+    """As the daemon's own request does it, under a trace of its own."""
+    request = requests.make(
+        op_id="outbox-0123456789abcdef", operation="outbox", trace_id="9" * 32, requested_at="2026-02-01T00:00:00Z"
+    )
+    job = Job(request, 1, of.work, "prod", "node-1", "", "1.0", **{"time_left_s": of.time_left_s, **changes})
+    job.folder.mkdir(parents=True, exist_ok=True)
+    of.steps = Steps(lambda progress: None)
+    try:
+        with trace.bound(trace_id=request.trace_id, op_id=request.op_id):
+            return keeping.run(job, keeping.ShipPorts(of.store, of.outbox), of.steps)
+    finally:
+        leftovers.remove_attempt(job.folder)
+
+
+def away(of: Node) -> None:
+    of.store.failures.always("keys", AwsUnavailable("away"))
+
+
+def back(of: Node) -> None:
+    of.store.failures = type(of.store.failures)()
+
+
+@pytest.mark.parametrize("call, error", STORE_FAILURES, ids=lambda value: str(value)[:24])
+def test_whatever_the_store_does_not_take_is_kept_and_shipped_later(node: Node, call: str, error: Exception) -> None:  # noqa: F811
+    node.store.failures.always(call, error)
+    output = node.run()
+    assert (output["stored"], output["snapshot_id"]) == (False, IDENTIFIER)
+    assert output["why_not_stored"]["message"] == str(error)
+    assert output["checks"] == {"trailer": "passed", "structure": "passed", "fresh": "passed"}
+    assert node.steps.results[-1].name == "keep"
+    assert not list(node.work.iterdir())
+    back(node)
+    assert ship(node)["shipped"] == [IDENTIFIER]
+    (backup,) = catalogue.backups(node.store, "prod")
+    assert backup.is_good
+    assert (backup.manifest.trace_id, backup.manifest.op_id) == ("4" * 32, OP_ID)
+    assert node.store.metadata[backup.manifest.data.key]["trace-id"] == "4" * 32
+    assert node.outbox.kept() == []
+    assert not list(node.work.iterdir())
+
+
+def test_the_same_request_again_answers_what_is_kept(node: Node) -> None:  # noqa: F811
+    away(node)
+    first = node.run()
+    again = node.run(attempt=2)
+    assert (again["stored"], again["kept"]) == (False, first["kept"])
+    assert len(node.outbox.kept()) == 1
+
+
+def test_what_is_in_the_store_by_then_is_not_stored_twice(node: Node) -> None:  # noqa: F811
+    away(node)
+    node.run()
+    back(node)
+    other = Node(node.work.with_name("other"), store=node.store)
+    other.run()
+    before = dict(node.store.objects)
+    assert ship(node)["shipped"] == [IDENTIFIER]
+    assert node.store.objects == before
+    assert node.outbox.kept() == []
+
+
+def test_a_store_that_is_still_away_keeps_all_of_it(node: Node) -> None:  # noqa: F811
+    away(node)
+    for hour in range(3):
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
+    with pytest.raises(AwsUnavailable):
+        ship(node)
+    assert len(node.outbox.kept()) == 3
+    back(node)
+    assert len(ship(node)["shipped"]) == 3
+    assert len(catalogue.backups(node.store, "prod")) == 3
+
+
+def test_what_is_damaged_on_the_nodes_disk_is_never_stored_and_stops_no_other(node: Node) -> None:  # noqa: F811
+    away(node)
+    for hour in range(3):
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
+    first, second, third = (one.snapshot_id for one in node.outbox.kept())
+    data = node.outbox._data(first)
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    node.outbox._draft(second).write_bytes(b"{")
+    back(node)
+    assert ship(node)["shipped"] == [third]
+    assert [one.manifest.snapshot_id for one in catalogue.backups(node.store, "prod")] == [third]
+    assert len([key for key in kept(node) if "/data/" in key]) == 1
+    assert node.outbox.kept() == []
+
+
+def test_the_oldest_makes_room_and_the_newest_good_one_never(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    away(node)
+    folder = node.work.with_name(f"{node.work.name}-outbox")
+    monkeypatch.setattr(Node, "outbox", property(lambda self: OutboxFolder(folder, Bounds(2, 10**9))))
+    taken = [
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")["snapshot_id"]
+        for hour in range(4)
+    ]
+    assert [one.snapshot_id for one in node.outbox.kept()] == taken[2:]
+
+
+def test_an_emergency_snapshot_is_kept_as_one(node: Node) -> None:  # noqa: F811
+    away(node)
+    node.run(params={"emergency": "true"})
+    back(node)
+    ship(node)
+    (backup,) = catalogue.backups(node.store, "prod")
+    assert (backup.manifest.retention_class, backup.is_good) == ("emergency", False)
+
+
+def test_no_room_for_it_on_the_node_either_is_told_as_that(node: Node) -> None:  # noqa: F811
+    away(node)
+    node.work.with_name(f"{node.work.name}-outbox").write_bytes(b"a file where the folder should be")
+    with pytest.raises(OSError, match="outbox"):
+        node.run()
+
+
+def test_time_that_is_over_ships_nothing_more(node: Node) -> None:  # noqa: F811
+    away(node)
+    node.run()
+    back(node)
+    with pytest.raises(DeadlineExceeded):
+        ship(node, time_left_s=lambda: -1.0)
+    assert len(node.outbox.kept()) == 1
+
+
+def test_a_store_that_hangs_until_little_time_is_left_is_not_waited_for(node: Node) -> None:  # noqa: F811
+    import threading
+
+    hangs, left_s = threading.Event(), [60.0]
+
+    def hang(call: str, key: str) -> None:
+        if call == "put":
+            left_s[0] = 20.0
+            hangs.wait(20)
+
+    node.store.before = hang
+    node.time_left_s = lambda: left_s[0]
+    output = node.run()
+    hangs.set()
+    assert (output["stored"], "in time" in output["why_not_stored"]["message"]) == (False, True)
+    assert len(node.outbox.kept()) == 1
