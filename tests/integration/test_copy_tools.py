@@ -34,8 +34,11 @@ import os, socket, sys
 port, path, forks = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 listener = socket.create_server(("127.0.0.1", port)) if port else None
 held = open(path) if path else None
-if forks:
-    os.fork()
+reading, writing = os.pipe()
+if forks and os.fork() == 0:
+    os.close(writing)
+    os.read(reading, 1)  # until the other one ends, however it does
+    os._exit(0)
 print("holds", flush=True)
 import signal; signal.pause()
 """
