@@ -21,7 +21,8 @@ from tests.sandbox.processes import wait_until
 
 pytestmark = pytest.mark.integration
 HELD = "snapshot-held"
-QUICK_WORKER = r"""
+QUICK_WORKER = r"""# ROOT -- OP_ID
+set -- "$1" "$3"
 folder="$1/spool" result='{"op_id":"'$2'","generation":1,"trace_id":"11111111111111111111111111111111",'
 result="$result"'"operation":"snapshot","status":"succeeded","attempt":1,"started_at":"2026-01-31T12:00:00Z",'
 result="$result"'"finished_at":"2026-01-31T12:00:01Z"}'
