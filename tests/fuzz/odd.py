@@ -1,5 +1,6 @@
 """Values that are almost right: a valid document after a cut, with a wrong type, a doubled key, a huge number."""
 
+import copy
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,8 @@ odd_texts = st.one_of(
 odd_numbers = st.one_of(st.sampled_from(NUMBERS), st.integers(-3, 70), st.integers(), st.floats())
 deep = st.builds(_DEEP.format, DEPTHS, st.sampled_from(["list", "object"]))
 odd_values: st.SearchStrategy[Any] = st.one_of(
-    odd_texts, odd_numbers, st.sampled_from([None, True, False, [], {}, [[]], {"": {}}, [None]]), deep,
+    odd_texts, odd_numbers, st.sampled_from([None, True, False, [], {}, [[]], {"": {}}, [None]]).map(copy.deepcopy),
+    deep,
     st.lists(odd_texts, max_size=3), st.dictionaries(odd_texts, odd_numbers, max_size=2),
 )  # fmt: skip
 
@@ -143,13 +145,15 @@ def _remove(draw: st.DrawFn, container: Any, key: Any) -> None:
 
 
 def _wrap(draw: st.DrawFn, container: Any, key: Any) -> None:
-    container[key] = draw(st.sampled_from([[container[key]], {"value": container[key]}, str(container[key])]))
+    container[key] = draw(
+        st.sampled_from([[container[key]], {"value": container[key]}, json.dumps(container[key])[:100]])
+    )
 
 
 def _add(draw: st.DrawFn, container: Any, key: Any) -> None:
     """A further element, or a field of another name."""
     if isinstance(container, list):
-        container.append(draw(st.one_of(st.just(container[key]), odd_values)))
+        container.append(draw(st.one_of(st.just(copy.deepcopy(container[key])), odd_values)))
     else:
         container[draw(odd_texts)] = draw(odd_values)
 

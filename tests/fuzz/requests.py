@@ -198,6 +198,6 @@ def opened_scan(folder: Path) -> Iterator[Check]:
 
 
 TARGETS = (
-    Target("requests", "request files, decoded", 20, contents, opened_decoder),
+    Target("requests", "request files, decoded", 24, contents, opened_decoder),
     Target("intake", "files in the spool and its locks, through the daemon's intake", 10, spools(), opened_scan),
 )

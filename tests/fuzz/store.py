@@ -178,4 +178,4 @@ def _require_printed(folder: Path) -> None:
         command.require_in_order(command.run(words, environment), words)
 
 
-TARGETS = (Target("store", "manifests and verification records in a store", 10, listings(), opened),)
+TARGETS = (Target("store", "manifests and verification records in a store", 6, listings(), opened),)

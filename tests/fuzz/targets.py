@@ -3,6 +3,7 @@
 from tests.fuzz import (
     commands,
     configuration,
+    daemon,
     etcd_answers,
     lambdas,
     log_lines,
@@ -16,6 +17,7 @@ from tests.fuzz.target import Target
 
 TARGETS: tuple[Target, ...] = (
     *requests.TARGETS,
+    *daemon.TARGETS,
     *configuration.TARGETS,
     *lambdas.TARGETS,
     *etcd_answers.TARGETS,

@@ -120,5 +120,5 @@ def opened_files(folder: Path) -> Iterator[Check]:
 
 TARGETS = (
     Target("trace ids", "TRACE_ID and TRACEPARENT", 12, handed_over, opened_ids),
-    Target("trace files", "log files, for `etcd-agent trace`", 7, log_files(), opened_files),
+    Target("trace files", "log files, for `etcd-agent trace`", 5, log_files(), opened_files),
 )

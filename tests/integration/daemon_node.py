@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -177,6 +178,11 @@ class Manager:
             self.told.append(message)
             if text in message:
                 return message
+
+    def read_all(self) -> None:
+        """Reads what came in: who sends to a socket that nobody reads is held up by it."""
+        while select.select([self._socket], [], [], 0)[0]:
+            self.told.append(self._socket.recv(4096).decode())
 
     def close(self) -> None:
         self._socket.close()
