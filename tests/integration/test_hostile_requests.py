@@ -47,8 +47,8 @@ def bind(path: Path) -> None:
 
 
 def linked(path: Path, other: bytes) -> None:
-    """A second name of a file beside the spool."""
-    kept = path.parent.parent.parent / "elsewhere"
+    """A second name of a file that is elsewhere."""
+    kept = path.with_name("elsewhere")
     kept.write_bytes(other)
     os.link(kept, path)
 
@@ -88,6 +88,14 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def put(node: DaemonNode, name: str, make: Callable[[Path], object]) -> None:
+    """Made beside the spool and moved in whole: the daemon is quick to look."""
+    beside = node.root / "made"
+    beside.mkdir()
+    make(beside / name)
+    (beside / name).rename(node.spool.folder / "incoming" / name)
+
+
 @pytest.mark.parametrize("how", HOSTILE)
 def test_it_is_put_aside_with_its_reason_and_good_requests_run(node: DaemonNode, how: str) -> None:
     make, reason = HOSTILE[how]
@@ -96,7 +104,7 @@ def test_it_is_put_aside_with_its_reason_and_good_requests_run(node: DaemonNode,
     node.hold()
     node.submit("snapshot-before")
     node.until_saving()
-    make(node.spool.folder / "incoming" / NAME)
+    put(node, NAME, make)
     node.submit("snapshot-after-it")
     wait_until(lambda: node.count("request.rejected") == 1, "it is not rejected")
     node.go_on()
@@ -118,7 +126,7 @@ def test_it_is_put_aside_with_its_reason_and_good_requests_run(node: DaemonNode,
     ["UPPER-CASE.json", "short.json", "snapshot-1", "snapshot-hostile.json.json", "snapshot hostile.json", "ñ.json"],
 )
 def test_a_name_that_is_none_is_put_aside(node: DaemonNode, name: str) -> None:
-    (node.spool.folder / "incoming" / name).write_bytes(content())
+    put(node, name, lambda path: path.write_bytes(content()))
     wait_until(lambda: node.count("request.rejected") == 1, "it is not rejected")
     node.submit("snapshot-after-it")
     assert node.until_ended("snapshot-after-it").status == "succeeded"
