@@ -109,7 +109,8 @@ def write(folder: Path, suite: str, seeds: Sequence[int], server: str, verdicts:
         "measured_at": datetime.now(UTC).strftime("%Y-%m-%d"),
         "seeds": list(seeds),
         "versions": {
-            "python": platform.python_version(), "kernel": platform.release(), "s3": _version_of(server),
+            "python": f"Python {platform.python_version()}", "kernel": f"Linux {platform.release()}",
+            "s3": _version_of(server),
             "etcd": _output(str(tools_folder(ETCD_VERSION) / "etcd"), "--version").splitlines()[0],
         },
         "machine": f"{_processors()} processors",
@@ -133,6 +134,9 @@ Each run is one request in a fresh node: a real daemon, real workers, a real etc
 it, a dead daemon is started again as systemd does, the sender asks until it is answered. Then all of these must hold,
 or the run is *broken*: one final result and one manifest for the operation; its data there, unpacked and compared;
 every asker told the same; nothing left in `work/`, in the spool or half written, no open upload, no process.
+
+The points of a clean run make a matrix that the seeds 1-100 share out, each case to one of them; every seed adds four
+cases of its own that chance makes.
 
 - *crashes*: processes that were killed or stopped. *not reached*: what was to be hit had ended before, or did not come.
 - *asked again*: it ended as `failed` with a retryable error, which is right where its tool was killed under it.
