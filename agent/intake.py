@@ -160,9 +160,19 @@ class Intake:
         elif not slot_is_free(slot, taken):
             taken.add(slot)
             return False
-        elif self._spool.claim(op_id):
-            taken.add(slot)
-            self.workers.start(self._recovery.accept(Record(record.request, record.generation, results=record.results)))
+        else:
+            return self._claim(record, slot, taken)
+        return True
+
+    def _claim(self, record: Record, slot: Slot, taken: set[str]) -> bool:
+        op_id = record.request.op_id
+        with contextlib.closing(self._recovery.lock_of(op_id)) as lock:
+            if not lock.try_acquire():
+                return False  # a worker of an earlier generation is about to see that there is nothing to do
+            if self._spool.claim(op_id):
+                taken.add(slot)
+                fresh = Record(record.request, record.generation, results=record.results)
+                self.workers.start(self._recovery.accept(fresh), lock)
         return True
 
     def _drop_ended(self, record: Record) -> None:

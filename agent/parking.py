@@ -1,5 +1,6 @@
 """Parked operations: asked again every so often by a caretaker, let go in turn, ended when their time is over."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,16 +160,13 @@ class Parking:
     def _let_go(self, record: Record) -> None:
         """Under its lock, so that no former worker can write its record meanwhile."""
         op_id = record.request.op_id
-        lock = lock_at(self._locks / op_id)
-        try:
+        with contextlib.closing(self._recovery.lock_of(op_id)) as lock:
             if not lock.try_acquire() or self._spool.read("waiting", op_id) != record:
                 return
             self._spool.unpark(record)
-        finally:
-            lock.release()
-        self._known.pop(op_id, None)
-        emit(log, logging.INFO, "operation.unparked", "it goes on", attempt=record.attempt + 1)
-        self._workers.start(self._recovery.accepted_in_this_boot(record))
+            self._known.pop(op_id, None)
+            emit(log, logging.INFO, "operation.unparked", "it goes on", attempt=record.attempt + 1)
+            self._workers.start(self._recovery.accepted_in_this_boot(record), lock)
 
     def _end(self, record: Record) -> None:
         """No caretaker could."""

@@ -1,5 +1,6 @@
 """What becomes of an operation in `running/` that no worker of this daemon runs: left to end, ended, or run again."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from agent.adapters import process
-from agent.adapters.spool import SUFFIX, Spool, lock_at
+from agent.adapters.spool import SUFFIX, Lock, Spool, lock_at
 from agent.domain import attempts, cancellation
 from agent.domain.cancellation import Cancellation
 from agent.domain.request import OPERATIONS, Acceptance, Record, Slot, is_op_id, slot_is_free
@@ -74,20 +75,32 @@ class Recovery:
         """Decides what becomes of an operation in `running/` that has no worker of ours."""
         try:
             record = self._spool.read("running", op_id)
-            with bound_to(record), going_on(op_id):
-                if not self.former_attempt_is_gone(record):
-                    self.orphans[OPERATIONS[record.request.operation].slot] = op_id
-                    return
-                self._decide(self._spool.read("running", op_id))  # as the one that is gone left it
         except FileNotFoundError:
             self._cared_for.pop(op_id, None)
+            return
         except BadInput as error:
             self.put_aside("running", op_id, error)
+            return
+        with bound_to(record), going_on(op_id), contextlib.closing(self.lock_of(op_id)) as lock:
+            if not self._has_gone(record, lock):
+                self.orphans[OPERATIONS[record.request.operation].slot] = op_id
+            elif self._spool.path("running", op_id).exists():  # else the one that has gone ended it
+                # As that one left it, and with its lock held: one that a former daemon started just before it died, and
+                # that has no lock yet, finds what was decided here.
+                self._decide(self._spool.read("running", op_id), lock)
+            else:
+                self._cared_for.pop(op_id, None)
 
-    def former_attempt_is_gone(self, record: Record) -> bool:
-        """Ends what is left of it, but a worker that lives, has time left and is wanted is left to end by itself."""
+    def lock_of(self, op_id: str) -> Lock:
+        """An operation's lock, not taken yet."""
+        return lock_at(self._locks / op_id)
+
+    def _has_gone(self, record: Record, lock: Lock) -> bool:
+        """Whether no worker is at it, so that the lock is ours.
+
+        Ends what is left of one, but one that lives, has time left and is wanted is left to end by itself.
+        """
         op_id = record.request.op_id
-        lock = lock_at(self._locks / op_id)
         try:
             is_ours = lock.try_acquire()
             left_s = time_left_s(record.acceptance)
@@ -99,8 +112,6 @@ class Recovery:
         except CommandTimeout as error:
             emit(log, logging.ERROR, "spool.trouble", f"{op_id} has to wait: {error}")
             return False
-        finally:
-            lock.release()
 
     def end(self, record: Record, failure: AgentError, *, cancel_trace_id: str = "") -> None:
         """Gives it the result that no worker could give it."""
@@ -118,37 +129,36 @@ class Recovery:
             log, logging.ERROR, "request.damaged", f"{state}/{op_id[:100]}{SUFFIX} can not be read: {error}",
             error_code=error.code, error_message=error.message, error_hint=error.hint,
         )  # fmt: skip
-        if is_op_id(op_id):  # else it is no name of ours, and must not become a part of a path
-            lock = lock_at(self._locks / op_id)
-            try:
-                is_ours = lock.try_acquire()
-                process.end_attempt(lock.content(), op_id)
-                if not is_ours and not lock.try_acquire():
-                    return  # killed, but not gone yet
+        if not is_op_id(op_id):  # it is no name of ours, and must not become a part of a path
+            self._spool.reject(f"{op_id}{SUFFIX}", error.message, now(), state=state)
+            return
+        with contextlib.closing(self.lock_of(op_id)) as lock:
+            is_ours = lock.try_acquire()
+            process.end_attempt(lock.content(), op_id)
+            if is_ours or lock.try_acquire():  # else it was killed, but has not gone yet
                 leftovers.remove_operation(self._work, op_id)
                 self._spool.path("progress", op_id).unlink(missing_ok=True)
-            finally:
-                lock.release()
-        self._spool.reject(f"{op_id}{SUFFIX}", error.message, now(), state=state)
+                self._spool.reject(f"{op_id}{SUFFIX}", error.message, now(), state=state)
 
-    def _decide(self, record: Record) -> None:
+    def _decide(self, record: Record, lock: Lock) -> None:
         op_id = record.request.op_id
         slot = OPERATIONS[record.request.operation].slot
         if self._spool.ended(op_id, record.generation) or self._spool.is_parked(op_id, record.generation):
             self._spool.drop_running(op_id)  # a crash cut its way out of here in half
         elif (asked := self.asked_to_cancel(record)) is not None:
-            self._cancel(record, asked)
+            self._cancel(record, asked, lock)
         elif (failure := attempts.why_not_again(record, time_left_s(record.acceptance))) is not None:
             self.end(record, failure)
         elif slot_is_free(slot, self.busy_slots()):
             emit(log, logging.WARNING, "operation.rerun", "runs again from its start", attempt=record.attempt + 1)
-            self._workers.start(self.accepted_in_this_boot(record))
+            self._workers.start(self.accepted_in_this_boot(record), lock)
 
-    def _cancel(self, record: Record, asked: Cancellation) -> None:
+    def _cancel(self, record: Record, asked: Cancellation, lock: Lock) -> None:
         """A caretaker gives back first what its attempts held outside; when that one fails, it ends all the same."""
         op_id = record.request.op_id
         if record.attempt > 0 and op_id not in self._cared_for:
             self._cared_for[op_id] = OPERATIONS[record.request.operation].slot
+            lock.release()
             self._workers.start_caretaker(record)
             return
         self._cared_for.pop(op_id, None)

@@ -13,7 +13,7 @@ import msgspec
 
 from agent import trace
 from agent.adapters import process
-from agent.adapters.spool import Spool
+from agent.adapters.spool import Lock, Spool
 from agent.domain.request import OPERATIONS, Record
 from agent.errors import AgentError
 from agent.logs import emit
@@ -64,10 +64,15 @@ class Workers:
         """Every worker of this daemon."""
         return [*self.attempts.values(), *self.caretakers.values()]
 
-    def start(self, record: Record) -> None:
-        """The next attempt at an operation in `running/`; its number is written down before."""
+    def start(self, record: Record, lock: Lock) -> None:
+        """The next attempt at an operation in `running/`; its number is written down before.
+
+        The operation's lock is held until that is on disk, and given back for the worker. So one that a former daemon
+        started, and that took its time, can not read the record of before: it does this attempt, or none.
+        """
         attempt = msgspec.structs.replace(record, attempt=record.attempt + 1)
         self._spool.update_running(attempt)
+        lock.release()
         deadline_s = record.acceptance.deadline_boot_s if record.acceptance else None
         worker = self._spawn(record.request.op_id)
         self.attempts[OPERATIONS[record.request.operation].slot] = Running(worker, attempt, deadline_s)

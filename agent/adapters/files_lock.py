@@ -41,6 +41,10 @@ class Lock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content.encode(), 0)
 
+    def close(self) -> None:
+        """The same as `release`, for `contextlib.closing`."""
+        self.release()
+
     def release(self) -> None:
         """Gives the lock back."""
         if self._descriptor >= 0:

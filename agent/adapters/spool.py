@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.adapters import files
 from agent.adapters.files import Entry as Entry
+from agent.adapters.files_lock import Lock as Lock
 from agent.adapters.files_lock import remove_unused_lock as remove_unused_lock
 from agent.adapters.spool_cancellations import Cancellations
 from agent.adapters.spool_rejections import Rejections

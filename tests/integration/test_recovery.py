@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters import process
+from agent.adapters.spool import Spool
 from agent.domain.request import Acceptance, Record
 from tests.integration.intake_node import (
     FIRST,
@@ -82,6 +83,50 @@ def test_an_operation_whose_worker_died_with_its_daemon_is_run_again(node: Node)
     os.kill(pid, 9)
     node.until(FIRST)
     assert node.result(FIRST).attempt == 2
+
+
+def late_worker(node: Node) -> int:
+    """One that a former daemon started just before it died, and that comes to its lock only now. Its exit code."""
+    worker = [sys.executable, "-m", "tests.integration.scripted_worker", str(node.root), FIRST]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(worker, env=environment, check=False, timeout=20).returncode
+
+
+@pytest.mark.parametrize("attempt, decision", [(1, "update_running"), (3, "finish")])
+def test_a_worker_that_comes_late_does_not_run_while_it_is_decided(
+    node: Node, monkeypatch: pytest.MonkeyPatch, attempt: int, decision: str
+) -> None:
+    node.script(FIRST, "succeed")
+    node.spool.update_running(Record(record().request, attempt=attempt))
+    decide, exits = getattr(Spool, decision), list[int]()
+
+    def slowly(self: Spool, one: Record) -> None:
+        exits.append(late_worker(node))
+        decide(self, one)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(Spool, decision, slowly)
+    node.until(FIRST)
+    assert exits == [75]
+    assert len(node.ran()) == (1 if attempt == 1 else 0)
+    assert late_worker(node) == 0
+    assert len(node.ran()) == (1 if attempt == 1 else 0)
+    assert node.nothing_is_left()
+
+
+def test_a_claim_is_made_with_the_lock_held(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    update, exits = Spool.update_running, list[int]()
+
+    def slowly(self: Spool, one: Record) -> None:
+        exits.append(late_worker(node))
+        update(self, one)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(Spool, "update_running", slowly)
+    node.submit(record())
+    node.until(FIRST)
+    assert exits == [75]
+    assert len(node.ran()) == 1
 
 
 def test_a_claim_that_a_crash_cut_in_half_is_one_request(node: Node) -> None:
