@@ -271,7 +271,8 @@ def make_daemon(node: Node) -> "Daemon":
 
     for folder in (node.paths.locks, node.paths.log_folder, node.paths.daemon_lock.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-    node.paths.work.mkdir(exist_ok=True, mode=0o700)  # snapshots lie there for a while
+    for folder in (node.paths.work, node.paths.outbox):
+        folder.mkdir(exist_ok=True, mode=0o700)  # snapshots lie there for a while
     flags = [part for flag in node.flags for part in ("--set", flag)]
     settings = node.config.daemon
     intake = Intake(
