@@ -14,9 +14,10 @@ from tests.sandbox.processes import wait_until
 pytestmark = pytest.mark.integration
 # Boots a node without anything of ours, says which folder is its own, and waits.
 TESTS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tests.sandbox.nspawn_node import tree
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background with it ignored
 with tree(Path(sys.argv[1])) as node:
     node.boot()
     print(node.folder, flush=True)
