@@ -10,6 +10,8 @@ from agent.errors import CommandTimeout, EtcdError, NoSpace, Refused
 from agent.operations.steps import Job
 from agent.ports import Etcd
 
+LOOKS_AGAIN = 2
+
 
 @dataclass(frozen=True)
 class Source:
@@ -25,14 +27,16 @@ def find(job: Job, etcd: Etcd, free_bytes: Callable[[Path], int], *, emergency: 
 
     Raises Refused, NoSpace, EtcdError.
     """
-    status, confirmed = etcd.status(), etcd.status()
+    status = etcd.status()
+    others = [etcd.status() for _ in range(LOOKS_AGAIN)]
     needed, free = cluster.needed_disk_bytes(status.db_size_bytes), free_bytes(job.folder)
     if free < needed:
         raise NoSpace(
             f"{job.folder} has {free:,} bytes free; a snapshot of {status.db_size_bytes:,} bytes needs {needed:,}",
             hint="make room on that disk before etcd itself feels it",
         )
-    _refuse_first(cluster.endpoint_findings(status, confirmed))
+    for other in others:  # more than one: a load balancer may well choose the same member twice
+        _refuse_first(cluster.endpoint_findings(status, other))
     if emergency:
         return Source(status, 0, "emergency")
     _refuse_first(cluster.leader_findings(status))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.adapters.spool import FOLDERS
 from tests.fuzz import odd
 from tests.fuzz.command import strictly_decoded
-from tests.fuzz.requests import KINDS, NAMES, OP_ID, REQUEST, VERIFY, Placed, contents, put
+from tests.fuzz.requests import KINDS, NAMES, OP_ID, REQUEST, VERIFY, Placed, clear, contents, put
 from tests.fuzz.target import Check, Target
 from tests.integration.daemon_node import DaemonNode, Manager, node_in
 from tests.sandbox.processes import Child, wait_until
@@ -56,7 +56,11 @@ def _drop(case: Placed, staging: Path, node: DaemonNode) -> None:
     )
     put(staging, own)
     made = staging / "spool" / "incoming" / os.fsdecode(own.name)
-    made.rename(node.spool.folder / "incoming" / made.name)
+    target = node.spool.folder / "incoming" / made.name
+    if os.path.lexists(target):  # an unfinished write of that name, which stays
+        clear(staging / "spool" / "incoming")
+    else:
+        made.rename(target)
 
 
 def _is_answered(node: DaemonNode, manager: Manager) -> bool:

@@ -47,7 +47,7 @@ odd_values: st.SearchStrategy[Any] = st.one_of(
 def texts_near(draw: st.DrawFn, *valid: str) -> str:
     """A valid text, or one a small step away from it, or an odd one."""
     text = draw(st.sampled_from(valid))
-    how = draw(st.integers(0, 7))
+    how = draw(st.integers(0, 8))
     at = draw(st.integers(0, max(0, len(text) - 1))) if 2 <= how <= 5 else 0
     if how <= 1:
         return text
@@ -61,7 +61,9 @@ def texts_near(draw: st.DrawFn, *valid: str) -> str:
         return text[:at] + draw(st.sampled_from(WORDS)) + text[at + 1 :]
     if how == 5:
         return text[:at] + text[at:].upper()
-    return text + draw(st.sampled_from(WORDS)) if how == 6 else draw(odd_texts)
+    if how == 6:
+        return text + draw(st.sampled_from(["\n", *WORDS]))
+    return f"{text}\n" if how == 7 else draw(odd_texts)
 
 
 @st.composite
