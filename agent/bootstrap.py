@@ -214,9 +214,9 @@ def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
     from agent.adapters import process
     from agent.domain.request import Record
-    from agent.operations import keeping, leftovers, prune, snapshot, verify
+    from agent.operations import leftovers, outbox, prune, snapshot, verify
     from agent.operations import tools as etcd_tools
-    from agent.operations.keeping import ShipPorts
+    from agent.operations.outbox import ShipPorts
     from agent.operations.steps import Job, Operation, Run, Steps
     from agent.worker import Worker
 
@@ -250,7 +250,7 @@ def make_worker(node: Node) -> "Worker":
         ),
         "verify": Operation(with_tools(lambda job, steps: verify.run(job, make_snapshot_ports(node), steps))),
         "outbox": Operation(
-            run=lambda job, steps: keeping.run(job, ShipPorts(make_store(node), make_outbox(node)), steps),
+            run=lambda job, steps: outbox.run(job, ShipPorts(make_store(node), make_outbox(node)), steps),
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
         ),
         "prune": Operation(lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps)),

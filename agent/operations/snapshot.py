@@ -15,7 +15,7 @@ from agent.domain.request import format_moment
 from agent.domain.snapshot import Check, Manifest, StoredData
 from agent.errors import AgentError, AwsRefused, AwsUnavailable, EtcdError, NoSpace, SnapshotInvalid, StoreError
 from agent.logs import emit
-from agent.operations import committing, inspection, keeping, leftovers
+from agent.operations import committing, inspection, leftovers, outbox
 from agent.operations import source as sources
 from agent.operations.following import Following
 from agent.operations.source import Source
@@ -75,7 +75,7 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
             return _stored(job, ports, sending, draft, steps)
         except STORE_TROUBLE as why:
             with steps.step("keep", no_return=True):
-                return keeping.keep(ports.outbox, path, draft, why, emergency=emergency)
+                return outbox.keep(ports.outbox, path, draft, why, emergency=emergency)
 
 
 def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dict[str, Any] | None:
@@ -84,7 +84,7 @@ def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dic
     if existing is not None:
         return committing.output_of(existing, ports.store, already=True)
     kept = ports.outbox.find(snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
-    return keeping.output_of(kept, ports.outbox) if kept is not None else None
+    return outbox.output_of(kept, ports.outbox) if kept is not None else None
 
 
 def _stored(

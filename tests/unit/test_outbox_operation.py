@@ -10,7 +10,7 @@ from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
 from agent.domain.outbox import Bounds
 from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, StoreError
-from agent.operations import catalogue, keeping, leftovers
+from agent.operations import catalogue, leftovers, outbox
 from agent.operations.steps import Job, Steps
 from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept, node  # noqa: F401 - a fixture
 
@@ -37,7 +37,7 @@ def ship(of: Node, **changes: Any) -> dict[str, Any]:
     of.steps = Steps(lambda progress: None)
     try:
         with trace.bound(trace_id=request.trace_id, op_id=request.op_id):
-            return keeping.run(job, keeping.ShipPorts(of.store, of.outbox), of.steps)
+            return outbox.run(job, outbox.ShipPorts(of.store, of.outbox), of.steps)
     finally:
         leftovers.remove_attempt(job.folder)
 

@@ -1,4 +1,4 @@
-"""A verified snapshot that the store does not take now: kept on the node, and shipped when the store is back."""
+"""The outbox: what the store does not take now is kept on the node, and shipped when the store is back."""
 
 import contextlib
 import hashlib
@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from agent import trace
-from agent.domain import outbox
-from agent.domain.outbox import Draft, Kept
+from agent.domain.outbox import Draft, Kept, overflow
 from agent.domain.request import ErrorResult, format_moment
 from agent.domain.snapshot import Manifest, RetentionClass, StoredData
 from agent.errors import AgentError, SnapshotInvalid, StoreError
@@ -51,7 +50,7 @@ def keep(box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emerge
         snapshot_id=identifier, size_bytes=size_bytes, error_code=why.code, error_message=why.message,
         error_hint=why.hint,
     )  # fmt: skip
-    for one in outbox.overflow(box.kept(), box.bounds):
+    for one in overflow(box.kept(), box.bounds):
         box.remove(one.snapshot_id)
         emit(
             log, logging.ERROR, "outbox.dropped", f"{one.snapshot_id} had to make room and was never stored",
