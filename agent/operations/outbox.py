@@ -76,14 +76,24 @@ def output_of(draft: Draft, box: Outbox) -> dict[str, Any]:
 
 
 def run(job: Job, ports: ShipPorts, steps: Steps) -> dict[str, Any]:
-    """Ships what is kept, the oldest first, until all is in the store. Raises the store's first error."""
+    """Ships what is kept, the oldest first, until all is in the store. Raises the store's errors.
+
+    A store that does not answer ends it. What lies damaged in the store under the name of one stops that one alone:
+    it stays on the node, and is told at the end.
+    """
     shipped: list[str] = []
+    blocked: list[SnapshotInvalid] = []
     ports.outbox.sweep()
     for kept in ports.outbox.kept():
-        with steps.step("ship"):
-            job.require_time()
-            if _ship(job, ports, kept):
-                shipped.append(kept.snapshot_id)
+        try:
+            with steps.step("ship"):
+                job.require_time()
+                if _ship(job, ports, kept):
+                    shipped.append(kept.snapshot_id)
+        except SnapshotInvalid as error:
+            blocked.append(error)
+    if blocked:
+        raise blocked[0]
     return {"shipped": shipped, "store": ports.store.describe()}
 
 
@@ -92,6 +102,8 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
     draft = kept.draft
     if draft is None:
         return _give_up(ports, kept, "its draft can not be read")
+    if (found := _sha256_of(ports.outbox, kept)) != draft.manifest.data.sha256:
+        return _give_up(ports, kept, f"its bytes have the sha256 {found}, not {draft.manifest.data.sha256}")
     request = draft.request()
     own = replace(job, request=request)
     own.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -104,8 +116,6 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
                 log, logging.INFO, "outbox.shipped", f"{kept.snapshot_id} is in the store now",
                 snapshot_id=kept.snapshot_id, kept_at=draft.kept_at,
             )  # fmt: skip
-    except SnapshotInvalid as error:
-        return _give_up(ports, kept, error.message)
     finally:
         leftovers.remove_attempt(own.folder)
     ports.outbox.remove(kept.snapshot_id)
@@ -113,21 +123,21 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
 
 
 def _store(job: Job, ports: ShipPorts, kept: Kept, draft: Draft, retention_class: RetentionClass) -> None:
-    expected = draft.manifest.data.sha256
-    with ports.outbox.open(kept.snapshot_id) as chunks:
-        found = hashlib.sha256()
-        for chunk in chunks:
-            found.update(chunk)
-    if found.hexdigest() != expected:
-        raise SnapshotInvalid(f"its kept bytes have the sha256 {found.hexdigest()}, not {expected}")
     with contextlib.ExitStack() as opened:
         stored = committing.send(
             job, ports.store, lambda: opened.enter_context(ports.outbox.open(kept.snapshot_id)), retention_class
         )
-    if stored.sha256 != expected:
+    if stored.sha256 != draft.manifest.data.sha256:
         raise StoreError(f"{stored.key} was sent as other bytes than are kept", hint="is this node's memory sound?")
-    manifest = committing.completed(draft.manifest, stored, retention_class)
-    committing.commit(job, ports.store, manifest)
+    committing.commit(job, ports.store, committing.completed(draft.manifest, stored, retention_class))
+
+
+def _sha256_of(box: Outbox, kept: Kept) -> str:
+    digest = hashlib.sha256()
+    with box.open(kept.snapshot_id) as chunks:
+        for chunk in chunks:
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _give_up(ports: ShipPorts, kept: Kept, why: str) -> bool:

@@ -9,7 +9,7 @@ from agent.adapters.outbox import OutboxFolder
 from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
 from agent.domain.outbox import Bounds
-from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, StoreError
+from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, SnapshotInvalid, StoreError
 from agent.operations import catalogue, leftovers, outbox
 from agent.operations.steps import Job, Steps
 from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept, node  # noqa: F401 - a fixture
@@ -114,6 +114,21 @@ def test_what_is_damaged_on_the_nodes_disk_is_never_stored_and_stops_no_other(no
     assert [one.manifest.snapshot_id for one in catalogue.backups(node.store, "prod")] == [third]
     assert len([key for key in kept(node) if "/data/" in key]) == 1
     assert node.outbox.kept() == []
+
+
+def test_what_is_damaged_in_the_store_costs_nothing_that_is_kept_and_stops_no_other(node: Node) -> None:  # noqa: F811
+    away(node)
+    for hour in range(2):
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
+    first, second = (one.snapshot_id for one in node.outbox.kept())
+    back(node)
+    node.store.objects[snapshots.class_key("prod", first)] = b"yearly"
+    with pytest.raises(SnapshotInvalid, match="yearly"):
+        ship(node)
+    assert [one.snapshot_id for one in node.outbox.kept()] == [first]
+    assert [one.manifest.snapshot_id for one in catalogue.backups(node.store, "prod")] == [second]
+    del node.store.objects[snapshots.class_key("prod", first)]
+    assert ship(node)["shipped"] == [first]
 
 
 def test_the_oldest_makes_room_and_the_newest_good_one_never(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
