@@ -28,7 +28,8 @@ MOST_KEYS = 3
 WAIT_S = 0.25
 GIVE_UP_S = 4.0
 READ_WAIT_S = 2.0  # for a sender that has not begun to read when the file is whole
-KEEP_RESERVE_S = 30.0
+KEEP_RESERVE_S = 30.0  # of the operation's time, or a quarter where that is less: to keep the file on the node
+PATIENCE_S = 300.0  # with a store that takes nothing more of a verified file
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +77,7 @@ class Sending:
 
     def __init__(self, job: Job, target: Store, following: Following, *, emergency: bool) -> None:
         self._job, self._target, self._following, self._emergency = job, target, following, emergency
+        self._reserve_s = min(KEEP_RESERVE_S, job.time_left_s() / 4)
         self._pool = ThreadPoolExecutor(1, "sending")
         self._placed: futures.Future[Manifest | None] = futures.Future()
         self.retention_class: RetentionClass = "hourly"
@@ -98,15 +100,19 @@ class Sending:
     def result(self, on_wait: Callable[[int], None]) -> StoredObject | Manifest:
         """Waits for the end: the object, or the manifest that was there already. Raises what the store raised.
 
-        Raises AwsUnavailable too, when little is left of the operation's time: enough to keep the file on this node.
+        Raises AwsUnavailable too, when the store takes nothing more for a while, or little is left of the operation's
+        time: enough to keep the file on this node.
         """
+        read_bytes, moved_at = -1, time.monotonic()
         while not self._stored.done():
-            if self._job.time_left_s() < KEEP_RESERVE_S:
+            if self._following.read_bytes != read_bytes:
+                read_bytes, moved_at = self._following.read_bytes, time.monotonic()
+            if self._job.time_left_s() < self._reserve_s or time.monotonic() - moved_at > PATIENCE_S:
                 raise AwsUnavailable(
                     f"{self._target.describe()} did not take the snapshot in time",
                     hint="is the link to the store slow, or does it hang? snapshot.timeout_s is the whole time",
                 )
-            on_wait(self._following.read_bytes)
+            on_wait(read_bytes)
             futures.wait([self._stored], WAIT_S)
         return self._stored.result()
 
@@ -118,7 +124,7 @@ class Sending:
 
     def _is_on(self, ends_at: float) -> bool:
         """Whether the sender may still come to the file's end soon; one that waits for its store is not waited for."""
-        if self._job.time_left_s() < 2 * KEEP_RESERVE_S:
+        if self._job.time_left_s() < 2 * self._reserve_s:
             return False
         return self._following.read_bytes > 0 or time.monotonic() < ends_at
 

@@ -69,12 +69,11 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
         with steps.step("verify"):
             verified = verify(path, ports, source, sending.raw, emergency=emergency)
             job.require_time()
-            following.verified()
         draft = _draft(job, ports, source, verified, started_at)
         try:
-            return _stored(job, ports, sending, draft, steps)
+            return _stored(job, ports, following, sending, draft, steps)
         except STORE_TROUBLE as why:
-            with steps.step("keep", no_return=True):
+            with steps.step("keep"):
                 return outbox.keep(ports.outbox, path, draft, why, emergency=emergency)
 
 
@@ -88,14 +87,19 @@ def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dic
 
 
 def _stored(
-    job: Job, ports: SnapshotPorts, sending: committing.Sending, draft: Manifest, steps: Steps
+    job: Job, ports: SnapshotPorts, following: Following, sending: committing.Sending, draft: Manifest, steps: Steps
 ) -> dict[str, Any]:
-    """Waits for the sender, and commits. Raises the store's errors."""
-    with steps.step("store"):
+    """Lets the sender complete what it sent, waits for it, and commits. Raises the store's errors.
+
+    There is no return from the completion on: data without a manifest could not be taken back out of a bucket. All but
+    the last parts are in the store by then, since a file is verified only when it has been read to its end.
+    """
+    with steps.step("store", no_return=True):
+        following.verified()
         stored = sending.result(lambda done_bytes: steps.progress(done_bytes, draft.raw_size_bytes))
     if isinstance(stored, Manifest):
         return committing.output_of(stored, ports.store, already=True)
-    with steps.step("manifest", no_return=True):
+    with steps.step("manifest"):
         return committing.commit(job, ports.store, committing.completed(draft, stored, sending.retention_class))
 
 

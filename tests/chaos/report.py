@@ -141,8 +141,7 @@ cases of its own that chance makes.
 - *crashes*: processes that were killed or stopped. *not reached*: what was to be hit had ended before, or did not come.
 - *asked again*: it ended as `failed` with a retryable error, which is right where its tool was killed under it.
 - *unlisted*: data in the store that no manifest names, so that are no backup: of an attempt that died between the two,
-  or, without a crash, of the second of two nodes at the same operation. At most one for each crash, cancellation
-  and second node.
+  or, without a crash, of the second of two nodes at the same operation. At most one for each crash and second node.
 - *cleaned by next*: something was left that the next snapshot on the node removed, as it should."""
 
 

@@ -287,9 +287,8 @@ class _Run:
         if len(mine) != int(verdict.outcome != "cancelled"):
             verdict.problems.append(f"{len(mine)} manifests for one operation: {mine}")
             verdict.doubled, verdict.lost = int(len(mine) > 1), int(not mine)
-        # A second node can not take back what it stored before it saw the first one's manifest, nor can a worker that
-        # was cancelled between its data and its manifest.
-        allowed = verdict.crashes + (len(self._nodes) > 1) + (verdict.outcome == "cancelled")
+        # A second node can not take back what it stored before it saw the first one's manifest.
+        allowed = verdict.crashes + (1 if len(self._nodes) > 1 else 0)
         if verdict.unlisted > allowed:
             verdict.problems.append(f"{verdict.unlisted} unlisted objects after {verdict.crashes} crashes")
 

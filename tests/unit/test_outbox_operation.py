@@ -1,5 +1,7 @@
 """What the store does not take stays on the node, and is shipped under its own trace when the store is back."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,9 @@ from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
 from agent.domain.outbox import Bounds
 from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, SnapshotInvalid, StoreError
-from agent.operations import catalogue, leftovers, outbox
+from agent.operations import catalogue, committing, leftovers, outbox
 from agent.operations.steps import Job, Steps
-from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept, node  # noqa: F401 - a fixture
+from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept
 
 IDENTIFIER = snapshots.snapshot_id(REQUESTED_AT, OP_ID)
 STORE_FAILURES = [
@@ -25,6 +27,11 @@ STORE_FAILURES = [
     ("put_if_absent", AwsUnavailable("away")),
     ("put_if_absent", NoSpace("disk full")),
 ]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
 
 
 def ship(of: Node, **changes: Any) -> dict[str, Any]:
@@ -51,7 +58,7 @@ def back(of: Node) -> None:
 
 
 @pytest.mark.parametrize("call, error", STORE_FAILURES, ids=lambda value: str(value)[:24])
-def test_whatever_the_store_does_not_take_is_kept_and_shipped_later(node: Node, call: str, error: Exception) -> None:  # noqa: F811
+def test_whatever_the_store_does_not_take_is_kept_and_shipped_later(node: Node, call: str, error: Exception) -> None:
     node.store.failures.always(call, error)
     output = node.run()
     assert (output["stored"], output["snapshot_id"]) == (False, IDENTIFIER)
@@ -69,7 +76,7 @@ def test_whatever_the_store_does_not_take_is_kept_and_shipped_later(node: Node, 
     assert not list(node.work.iterdir())
 
 
-def test_the_same_request_again_answers_what_is_kept(node: Node) -> None:  # noqa: F811
+def test_the_same_request_again_answers_what_is_kept(node: Node) -> None:
     away(node)
     first = node.run()
     again = node.run(attempt=2)
@@ -77,7 +84,7 @@ def test_the_same_request_again_answers_what_is_kept(node: Node) -> None:  # noq
     assert len(node.outbox.kept()) == 1
 
 
-def test_what_is_in_the_store_by_then_is_not_stored_twice(node: Node) -> None:  # noqa: F811
+def test_what_is_in_the_store_by_then_is_not_stored_twice(node: Node) -> None:
     away(node)
     node.run()
     back(node)
@@ -89,7 +96,7 @@ def test_what_is_in_the_store_by_then_is_not_stored_twice(node: Node) -> None:  
     assert node.outbox.kept() == []
 
 
-def test_a_store_that_is_still_away_keeps_all_of_it(node: Node) -> None:  # noqa: F811
+def test_a_store_that_is_still_away_keeps_all_of_it(node: Node) -> None:
     away(node)
     for hour in range(3):
         node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
@@ -101,7 +108,7 @@ def test_a_store_that_is_still_away_keeps_all_of_it(node: Node) -> None:  # noqa
     assert len(catalogue.backups(node.store, "prod")) == 3
 
 
-def test_what_is_damaged_on_the_nodes_disk_is_never_stored_and_stops_no_other(node: Node) -> None:  # noqa: F811
+def test_what_is_damaged_on_the_nodes_disk_is_never_stored_and_stops_no_other(node: Node) -> None:
     away(node)
     for hour in range(3):
         node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
@@ -116,7 +123,7 @@ def test_what_is_damaged_on_the_nodes_disk_is_never_stored_and_stops_no_other(no
     assert node.outbox.kept() == []
 
 
-def test_what_is_damaged_in_the_store_costs_nothing_that_is_kept_and_stops_no_other(node: Node) -> None:  # noqa: F811
+def test_what_is_damaged_in_the_store_costs_nothing_that_is_kept_and_stops_no_other(node: Node) -> None:
     away(node)
     for hour in range(2):
         node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
@@ -131,7 +138,7 @@ def test_what_is_damaged_in_the_store_costs_nothing_that_is_kept_and_stops_no_ot
     assert ship(node)["shipped"] == [first]
 
 
-def test_the_oldest_makes_room_and_the_newest_good_one_never(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_oldest_makes_room_and_the_newest_good_one_never(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     away(node)
     folder = node.work.with_name(f"{node.work.name}-outbox")
     monkeypatch.setattr(Node, "outbox", property(lambda self: OutboxFolder(folder, Bounds(2, 10**9))))
@@ -142,7 +149,7 @@ def test_the_oldest_makes_room_and_the_newest_good_one_never(node: Node, monkeyp
     assert [one.snapshot_id for one in node.outbox.kept()] == taken[2:]
 
 
-def test_an_emergency_snapshot_is_kept_as_one(node: Node) -> None:  # noqa: F811
+def test_an_emergency_snapshot_is_kept_as_one(node: Node) -> None:
     away(node)
     node.run(params={"emergency": "true"})
     back(node)
@@ -151,14 +158,14 @@ def test_an_emergency_snapshot_is_kept_as_one(node: Node) -> None:  # noqa: F811
     assert (backup.manifest.retention_class, backup.is_good) == ("emergency", False)
 
 
-def test_no_room_for_it_on_the_node_either_is_told_as_that(node: Node) -> None:  # noqa: F811
+def test_no_room_for_it_on_the_node_either_is_told_as_that(node: Node) -> None:
     away(node)
     node.work.with_name(f"{node.work.name}-outbox").write_bytes(b"a file where the folder should be")
     with pytest.raises(OSError, match="outbox"):
         node.run()
 
 
-def test_time_that_is_over_ships_nothing_more(node: Node) -> None:  # noqa: F811
+def test_time_that_is_over_ships_nothing_more(node: Node) -> None:
     away(node)
     node.run()
     back(node)
@@ -167,14 +174,12 @@ def test_time_that_is_over_ships_nothing_more(node: Node) -> None:  # noqa: F811
     assert len(node.outbox.kept()) == 1
 
 
-def test_a_store_that_hangs_until_little_time_is_left_is_not_waited_for(node: Node) -> None:  # noqa: F811
-    import threading
-
+def test_a_store_that_hangs_until_little_time_is_left_is_not_waited_for(node: Node) -> None:
     hangs, left_s = threading.Event(), [60.0]
 
     def hang(call: str, key: str) -> None:
         if call == "put":
-            left_s[0] = 20.0
+            left_s[0] = 10.0
             hangs.wait(20)
 
     node.store.before = hang
@@ -183,3 +188,25 @@ def test_a_store_that_hangs_until_little_time_is_left_is_not_waited_for(node: No
     hangs.set()
     assert (output["stored"], "in time" in output["why_not_stored"]["message"]) == (False, True)
     assert len(node.outbox.kept()) == 1
+
+
+def test_an_operation_of_little_time_is_stored_all_the_same(node: Node) -> None:
+    node.time_left_s = lambda: 20.0
+    assert node.run()["stored"]
+    assert node.outbox.kept() == []
+
+
+def test_a_store_that_takes_nothing_more_is_not_waited_for_until_the_end(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "PATIENCE_S", 0.3)
+    hangs = threading.Event()
+
+    def hang(call: str, key: str) -> None:
+        if call == "put":
+            hangs.wait(20)
+
+    node.store.before = hang
+    output = node.run()
+    hangs.set()
+    assert (output["stored"], "in time" in output["why_not_stored"]["message"]) == (False, True)

@@ -473,6 +473,18 @@ def test_a_worker_that_is_stopped_while_it_cleans_up_stops(node: Node) -> None:
         node.run(attempt=2)
 
 
+def test_one_that_is_cancelled_at_its_point_of_no_return_has_stored_nothing(node: Node) -> None:
+    def cancelled() -> None:
+        raise Interrupted("cancelled before the point of no return")
+
+    job = node.job()
+    ports = SnapshotPorts(node.etcd, node.tool, node.store, lambda folder: node.free_bytes, node.outbox)
+    with pytest.raises(Interrupted), trace.bound(trace_id=job.request.trace_id, op_id=job.request.op_id):
+        snapshot.run(job, ports, Steps(lambda progress: None, cancelled))
+    leftovers.remove_attempt(job.folder)
+    assert nothing_is_left(node)
+
+
 def test_time_that_is_over_ends_it_before_it_counts(node: Node) -> None:
     saved = node.job(attempt=1).folder / "snapshot.db"
     node.time_left_s = lambda: -1.0 if saved.exists() else 60.0
