@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ class DirectoryStore:
         journal.begin(key, "")
         try:
             _make_folders(target.parent)
-            size_bytes, digest = _write(part, chunks)
+            size_bytes, digest = files.write_stream(part, chunks)
             if _hash_of(part) != digest:
                 raise StoreError(f"{target} reads back other bytes than were written", hint="check this disk")
             before_commit()
@@ -142,20 +141,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield from _files_below(path)
         else:
             yield path
-
-
-def _write(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
-    digest = hashlib.sha256()
-    size_bytes = 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        for chunk in chunks:
-            stream.write(chunk)
-            digest.update(chunk)
-            size_bytes += len(chunk)
-        stream.flush()
-        os.fsync(descriptor)
-    return size_bytes, digest.hexdigest()
 
 
 def _hash_of(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Files that are complete or absent, never half: atomic writes, no-overwrite publishing, free space."""
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -27,6 +28,23 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o640) -> None:
     with _temporary_beside(path, content, mode) as temporary:
         temporary.rename(path)
     sync_folder(path.parent)
+
+
+def write_stream(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> tuple[int, str]:
+    """Writes chunks to a file that nobody reads yet, durable but for its name. Returns its bytes and their SHA-256.
+
+    What it leaves when it raises is the caller's to remove.
+    """
+    digest, size_bytes = hashlib.sha256(), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        stream.flush()
+        os.fsync(descriptor)
+    return size_bytes, digest.hexdigest()
 
 
 def publish(

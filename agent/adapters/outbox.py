@@ -1,8 +1,6 @@
 """The outbox: a folder of compressed snapshots, each with a draft beside it that is written last."""
 
 import contextlib
-import hashlib
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,22 +32,14 @@ class OutboxFolder:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = self._data(snapshot_id)
         part = target.with_name(f".{target.name}.tmp")
-        digest, size_bytes = hashlib.sha256(), 0
         try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                for chunk in chunks:
-                    stream.write(chunk)
-                    digest.update(chunk)
-                    size_bytes += len(chunk)
-                stream.flush()
-                os.fsync(descriptor)
+            written = files.write_stream(part, chunks)
             part.rename(target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         files.sync_folder(self._folder)
-        return size_bytes, digest.hexdigest()
+        return written
 
     def commit(self, snapshot_id: str, draft: Draft) -> None:
         """From here on it is kept. Raises OSError."""

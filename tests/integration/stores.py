@@ -15,9 +15,11 @@ from agent.adapters.s3_bucket import Client
 from agent.config import StoreConfig
 from agent.errors import AwsRefused, AwsUnavailable
 from agent.ports import Store
+from tests.sandbox import s3_server
 from tests.sandbox.free_ports import free_port
 from tests.sandbox.processes import Processes, wait_until
 from tests.sandbox.s3_server import S3Server
+from tests.setup import debian
 
 CLUSTER = "prod"
 
@@ -37,6 +39,16 @@ def start_moto(processes: Processes) -> S3Server:
     wait_until(answers, f"moto does not answer on port {port}", child=child)
     server.client().create_bucket(Bucket=server.bucket)
     return server
+
+
+@contextlib.contextmanager
+def running_servers(folder: Path) -> Generator[dict[str, S3Server]]:
+    """moto, and versitygw where it was built, by their names; gone after the block."""
+    with Processes(folder / "logs") as processes:
+        found = {"moto": start_moto(processes)}
+        if (debian.cache() / "tools/versitygw").exists():
+            found["versitygw"] = s3_server.start(processes, folder)
+        yield found
 
 
 class Target(Protocol):

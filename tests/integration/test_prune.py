@@ -22,11 +22,8 @@ from agent.operations.leftovers import Journal
 from agent.operations.prune import PrunePorts
 from agent.ports import Eraser, ObjectFacts, Store
 from tests.integration.daemon_node import node_in
-from tests.integration.stores import S3Target, start_moto
-from tests.sandbox import s3_server
-from tests.sandbox.processes import Processes
+from tests.integration.stores import S3Target, running_servers
 from tests.sandbox.s3_server import S3Server
-from tests.setup import debian
 from tests.unit.test_snapshot_domain import GOOD, checks, manifest, verification
 
 pytestmark = pytest.mark.integration
@@ -77,11 +74,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S3Server]]:
-    folder = tmp_path_factory.mktemp("s3")
-    with Processes(folder / "logs") as processes:
-        found = {"moto": start_moto(processes)}
-        if (debian.cache() / "tools/versitygw").exists():
-            found["versitygw"] = s3_server.start(processes, folder)
+    with running_servers(tmp_path_factory.mktemp("s3")) as found:
         yield found
 
 

@@ -20,11 +20,8 @@ from agent.operations.following import Following
 from agent.operations.leftovers import JOURNAL_NAME, Journal
 from agent.operations.steps import Job
 from agent.ports import MOST_SMALL_BYTES, Store
-from tests.integration.stores import DirectoryTarget, S3Target, Target, start_moto
-from tests.sandbox import s3_server
-from tests.sandbox.processes import Processes
+from tests.integration.stores import DirectoryTarget, S3Target, Target, running_servers
 from tests.sandbox.s3_server import S3Server
-from tests.setup import debian
 from tests.unit.fakes import snapshot_bytes
 
 pytestmark = pytest.mark.integration
@@ -35,11 +32,7 @@ KEY = "hourly/data/prod/20260131T120000Z-01234567-89abcdef.db.zst"
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S3Server]]:
-    folder = tmp_path_factory.mktemp("s3")
-    with Processes(folder / "logs") as processes:
-        found = {"moto": start_moto(processes)}
-        if (debian.cache() / "tools/versitygw").exists():
-            found["versitygw"] = s3_server.start(processes, folder)
+    with running_servers(tmp_path_factory.mktemp("s3")) as found:
         yield found
 
 
