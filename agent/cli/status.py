@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from agent import bootstrap
+from agent.adapters import outbox
 from agent.adapters.spool import SUFFIX
 from agent.bootstrap import Node
 from agent.cli import operation_views, platform_part, status_view, tables
@@ -55,6 +56,7 @@ def status(flags: tuple[str, ...], as_json: bool) -> int:
                 "daemon": _looked("daemon", problems, lambda: _daemon(node, problems)),
                 **_etcd(node, problems),
                 "snapshot": _looked("snapshot", problems, lambda: _snapshot(node, problems, now)),
+                "outbox": _outbox(node, problems),
                 "operations": _looked("operations", problems, lambda: _operations(node, problems, now)),
             },
         }
@@ -176,6 +178,23 @@ def _snapshot(node: Node, problems: list[Problem], now: datetime) -> dict[str, A
         "store": store.describe(), "max_age_s": limit_s, "age_s": None if age_s is None else round(age_s),
         "newest_good": None if newest is None else newest.manifest.snapshot_id,
     }  # fmt: skip
+
+
+def _outbox(node: Node, problems: list[Problem]) -> dict[str, Any] | None:
+    """What the store did not take yet. Asked of the folder alone, so that it is told while the store is away."""
+    folder = node.paths.outbox
+    try:
+        kept = outbox.count(folder)
+    except PermissionError as error:
+        problems.append(Problem("outbox", f"{error.filename}: permission denied", SUDO))
+        return None
+    if kept:
+        waits = f"{kept} verified snapshot{'s' * (kept > 1)} that the store did not take: gone with this node"
+        hint = (
+            "mend the store, `etcd-agent ops list` says why; it is offered again by itself, `submit outbox` does it now"
+        )
+        problems.append(Problem("outbox", waits, hint))
+    return {"kept": kept, "folder": str(folder)}
 
 
 def _operations(node: Node, problems: list[Problem], now: datetime) -> dict[str, Any]:

@@ -91,6 +91,10 @@ def _snapshot(part: Mapping[str, Any]) -> str:
     return f"{part['newest_good']}, {tables.age(part['age_s'])} old (limit {limit}); {part['store']}"
 
 
+def _outbox(part: Mapping[str, Any]) -> str:
+    return f"{part['kept']} wait for the store in {part['folder']}" if part["kept"] else "empty"
+
+
 def _operations(part: Mapping[str, Any]) -> str:
     doing = [
         f"{one['operation']} {one['op_id']} {state}"
@@ -109,5 +113,6 @@ DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "member": _member,
     "cluster": _cluster,
     "snapshot": _snapshot,
+    "outbox": _outbox,
     "operations": _operations,
 }

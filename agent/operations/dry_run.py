@@ -6,7 +6,7 @@ from agent.domain import cluster
 from agent.errors import NoSpace, SnapshotInvalid
 from agent.operations import catalogue, committing
 from agent.operations import source as sources
-from agent.operations.snapshot import SnapshotPorts
+from agent.operations.snapshot import STORE_TROUBLE, SnapshotPorts
 from agent.operations.steps import Job
 
 SNAPSHOT_STEPS = ("preflight", "save", "verify", "store", "manifest")
@@ -18,7 +18,6 @@ def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
     emergency = job.request.params.get("emergency") == "true"
     source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
     tool = ports.tool.describe()
-    damaged: list[SnapshotInvalid] = []
     status = source.status
     return {
         "steps": list(SNAPSHOT_STEPS),
@@ -30,10 +29,23 @@ def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
         "freshness": source.note,
         "free_bytes": ports.free_bytes(job.folder),
         "needed_bytes": cluster.needed_disk_bytes(status.db_size_bytes),
-        "retention_class": "emergency" if emergency else committing.wanted_class(job, ports.store, damaged=damaged),
+        **_class(job, ports, emergency=emergency),
         "store": ports.store.describe(),
         "tool": tool,
     }
+
+
+def _class(job: Job, ports: SnapshotPorts, *, emergency: bool) -> dict[str, Any]:
+    """The class, or what the store has against it: then the snapshot would be kept on the node."""
+    damaged: list[SnapshotInvalid] = []
+    try:
+        wanted = committing.wanted_class(job, ports.store, damaged=damaged)
+    except STORE_TROUBLE as why:
+        return {
+            "stored": False,
+            "why_not_stored": f"{why.message}; it would stay in the outbox until the store takes it",
+        }
+    return {"retention_class": "emergency" if emergency else wanted, "stored": True}
 
 
 def plan_verify(job: Job, ports: SnapshotPorts) -> dict[str, Any]:

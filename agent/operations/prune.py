@@ -112,7 +112,8 @@ def _remove(ports: PrunePorts, held: Held, data_key: str) -> None:
     folder = snapshot.manifest_folder(held.retention_class, held.cluster)
     records = [key for key in ports.store.keys(folder) if snapshot.id_of_verification_key(key) == held.snapshot_id]
     ports.eraser.remove(snapshot.manifest_key(held.retention_class, held.cluster, held.snapshot_id))
-    for key in (data_key, *records):
+    # The word by which nodes agreed on its class is of no use any more.
+    for key in (data_key, *records, snapshot.class_key(held.cluster, held.snapshot_id)):
         ports.eraser.remove(key)
     emit(
         log, logging.INFO, "snapshot.pruned", f"removed {held.snapshot_id} of class {held.retention_class}",

@@ -108,6 +108,9 @@ def test_what_goes_is_gone_whole_and_the_rest_is_untouched(place: Place) -> None
     monthly = place.put(5000, "monthly")
     place.record(gone[0])
     record = place.record(kept[2])
+    words = [snapshot.class_key("prod", one.snapshot_id) for one in (*kept[:2], gone[0])]
+    for word in words:
+        assert place.store.put_if_absent(word, b"hourly", metadata=METADATA)
     made = pruned(place)
     assert {held.snapshot_id for held in made.going} == {one.snapshot_id for one in (kept[2], *gone)}
     staying = [*kept[:2], *other, monthly]
@@ -117,6 +120,7 @@ def test_what_goes_is_gone_whole_and_the_rest_is_untouched(place: Place) -> None
         for key in (one.data.key, snapshot.manifest_key(one.retention_class, one.cluster, one.snapshot_id))
     }
     assert record not in place.everything()
+    assert [key for key in place.store.keys("coordination/prod/class/") if key in words] == sorted(words[:2])
 
 
 def test_pruning_again_removes_nothing_more(place: Place) -> None:

@@ -18,7 +18,7 @@ from agent.domain import snapshot
 from agent.domain.outbox import Bounds
 from agent.domain.request import ErrorResult, Record, Result, StepResult
 from agent.domain.snapshot import Manifest, Outcome
-from agent.errors import StoreError
+from agent.errors import AwsUnavailable, StoreError
 from agent.operations.snapshot import SnapshotPorts
 from tests.unit import stand_in_daemon
 from tests.unit.fakes import STATUS, FakeEtcd, FakeStore, FakeTool, cut_off
@@ -240,6 +240,17 @@ def test_a_dry_run_of_what_would_be_refused_says_why_with_the_same_exit_code(
     assert verdict["error"]["message"].startswith("[no-leader]")
     assert "[no-leader]" in run(capsys, 3, "create", "--dry-run")[0]
     assert document(capsys, 0, "create", "--dry-run", "--emergency")["plan"]["retention_class"] == "emergency"
+
+
+def test_a_dry_run_while_the_store_is_away_says_that_it_would_wait_in_the_outbox(
+    root: Path, ports: SnapshotPorts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the operation itself would, which succeeds."""
+    assert isinstance(ports.store, FakeStore)
+    ports.store.failures.always("keys", AwsUnavailable("the bucket is away"))
+    plan = document(capsys, 0, "create", "--dry-run")["plan"]
+    assert (plan["stored"], "the bucket is away" in plan["why_not_stored"]) == (False, True)
+    assert "outbox" in run(capsys, 0, "create", "--dry-run")[0]
 
 
 def test_a_dry_run_asks_for_the_room_that_the_operation_needs(

@@ -17,7 +17,7 @@ from agent.cli import main
 from agent.domain import snapshot
 from agent.domain.cluster import Alarm, AlarmKind, Member
 from agent.domain.request import Record, encode, format_moment, make
-from agent.errors import AgentError, CommandMissing, EtcdUnavailable, StoreError
+from agent.errors import AgentError, AwsUnavailable, CommandMissing, EtcdUnavailable, StoreError
 from tests.unit.fakes import ENDPOINT, OTHER, OWN, STATUS, THIRD, FakeEtcd, FakeStore, cut_off, member
 from tests.unit.test_snapshot_domain import manifest
 
@@ -212,10 +212,25 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
     assert text in found[part]
     assert "daemon" not in found
     shown = screen(capsys, 1)
-    below = shown.partition("\nPART ")[2].splitlines()[1:8]
+    below = shown.partition("\nPART ")[2].splitlines()[1:9]
     rows = {line.split()[0]: line.split()[1] for line in below}
     assert rows[part] == "problem"
-    assert list(rows) == ["platform", "daemon", "tools", "member", "cluster", "snapshot", "operations"]
+    assert list(rows) == ["platform", "daemon", "tools", "member", "cluster", "snapshot", "outbox", "operations"]
+
+
+def test_what_the_store_did_not_take_is_told_also_while_the_store_is_away(
+    outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = outside.root / "var/lib/etcd-agent/outbox"
+    folder.mkdir(parents=True)
+    for name in ("20260131T120000Z-01234567", "20260131T130000Z-01234567"):
+        (folder / f"{name}.json").write_bytes(b"{}")
+    (folder / "20260131T140000Z-01234567.db.zst").write_bytes(b"unfinished")
+    outside.store.failures.always("keys", AwsUnavailable("away"))
+    found = problems(capsys)
+    assert "2 verified snapshots that the store did not take" in found["outbox"]
+    assert "away" in found["snapshot"]
+    assert look(capsys, 1)["parts"]["outbox"]["kept"] == 2
 
 
 def test_a_missing_leader_is_told_once(outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]) -> None:
