@@ -15,12 +15,13 @@ import msgspec
 
 from agent import trace
 from agent.adapters.spool import become_owner
-from agent.bootstrap import Node, configure_logs
+from agent.bootstrap import configure_logs
 from agent.cli.waiting import OnProgress, hand_over, wait_for_end
 from agent.domain import request as requests
 from agent.domain.request import Parking, Record, Request
 from agent.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_STILL_RUNNING, AgentError, exit_code_of
 from agent.logs import emit
+from agent.node import Node
 
 QUEUED = "queued"
 log = logging.getLogger(__name__)

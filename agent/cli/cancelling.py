@@ -11,13 +11,13 @@ import msgspec
 
 from agent import trace
 from agent.adapters.spool import ENDS, Found
-from agent.bootstrap import Node
 from agent.cli import asking, tables
 from agent.cli.waiting import wait_for_end
 from agent.domain.cancellation import Cancellation
 from agent.domain.request import Record, format_moment
 from agent.errors import EXIT_OK, EXIT_STILL_RUNNING, AgentError, AlreadyEnded, Cancelled, NoDaemon, Refused
 from agent.logs import emit
+from agent.node import Node
 
 SURE_AFTER_S = 1.0
 PLANS = {

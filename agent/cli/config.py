@@ -2,9 +2,9 @@
 
 import click
 
-from agent import bootstrap
 from agent import config as configuration
 from agent.cli import tables
+from agent.node import load_node
 
 
 @click.group()
@@ -20,7 +20,7 @@ def show(flags: tuple[str, ...], as_json: bool) -> None:
 
     The configuration holds paths of keys and certificates, never a secret; so nothing is masked.
     """
-    node = bootstrap.load_node(flags)
+    node = load_node(flags)
     config, origins = node.resolved.config, node.resolved.loaded.origins
     values = {key: configuration.value_of(config, key) for key in origins}
     if as_json:

@@ -9,11 +9,11 @@ import msgspec
 
 from agent import __version__, bootstrap
 from agent.adapters import files
-from agent.bootstrap import Node
 from agent.cli import tables
 from agent.cli.asking import make_request
 from agent.domain.request import ErrorResult
 from agent.errors import EXIT_OK, AgentError, Refused
+from agent.node import Node
 from agent.operations import dry_run
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job

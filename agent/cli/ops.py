@@ -8,11 +8,11 @@ import click
 import msgspec
 
 from agent.adapters.spool import ENDS, LIVE_STATES, SUFFIX, Found
-from agent.bootstrap import Node, load_node
 from agent.cli import asking, operation_views, tables
 from agent.cli.reading import reading, require_spool
 from agent.domain.request import is_op_id
 from agent.errors import AgentError, BadInput
+from agent.node import Node, load_node
 
 STATES = (*LIVE_STATES, *ENDS, "rejected")
 MOST_SHOWN = 50

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.bootstrap import Node
 from agent.cli import tables
 from agent.domain.cluster_health import Problem
 from agent.errors import CommandMissing
+from agent.node import Node
 from agent.platforms import resolution
 from agent.platforms.finding import ENDPOINTS
 from agent.settings import DEFAULT

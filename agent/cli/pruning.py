@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent import bootstrap
-from agent.bootstrap import Node
 from agent.cli import tables
+from agent.node import Node
 from agent.operations import prune
 
 

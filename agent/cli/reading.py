@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 
 from agent import __version__, logs, trace
-from agent.bootstrap import SERVICE, Node, load_node
+from agent.bootstrap import SERVICE
 from agent.cli.asking import inherited_trace
 from agent.errors import AgentError, StoreError
+from agent.node import Node, load_node
 
 SUDO = "run it as root, by sudo"
 

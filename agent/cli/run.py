@@ -6,11 +6,11 @@ import os
 import click
 
 from agent import bootstrap
-from agent.bootstrap import Node
 from agent.config import Paths
 from agent.domain.request import is_op_id
 from agent.errors import AgentError, BadInput
 from agent.logs import emit
+from agent.node import Node, load_node
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 @click.pass_obj
 def run(flags: tuple[str, ...]) -> None:
     """The daemon: serve this node's requests until SIGTERM."""
-    node = bootstrap.load_node(flags)
+    node = load_node(flags)
     node.paths.log_folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     bootstrap.configure_logs(node)
     _tell_platform(node)
@@ -34,7 +34,7 @@ def worker(flags: tuple[str, ...], op_id: str, as_caretaker: bool) -> None:
     """Runs one claimed operation."""
     if not is_op_id(op_id):
         raise BadInput(f"{op_id[:80]!r} is no operation id", hint="`etcd-agent ops list` shows them")
-    node = bootstrap.load_node(flags)
+    node = load_node(flags)
     if not node.paths.locks.is_dir():
         raise AgentError(f"{node.paths.locks} does not exist", hint="only the daemon starts workers: `etcd-agent run`")
     bootstrap.configure_logs(node)

@@ -13,6 +13,7 @@ from agent.cli.reading import reading
 from agent.domain.snapshot import latest_good
 from agent.domain.soundness import why_not_good
 from agent.errors import EXIT_OK, BadInput, SnapshotInvalid
+from agent.node import load_node
 
 Decorated = Callable[..., Any]
 
@@ -154,7 +155,7 @@ def _ask(
             return dry_runs.print_verdict(node, operation, params, as_json)
     with progress.shown(operation) as on_progress:
         answer = asking.ask(
-            bootstrap.load_node(flags), operation, params, wait=wait, timeout_s=timeout_s, on_progress=on_progress
+            load_node(flags), operation, params, wait=wait, timeout_s=timeout_s, on_progress=on_progress
         )
     if as_json:
         tables.print_json(answer.document())

@@ -11,7 +11,6 @@ import click
 from agent import bootstrap
 from agent.adapters import outbox
 from agent.adapters.spool import SUFFIX
-from agent.bootstrap import Node
 from agent.cli import operation_views, platform_part, status_view, tables
 from agent.cli.reading import SUDO, is_permission, reading
 from agent.domain.cluster import EndpointStatus, hex_id
@@ -27,6 +26,7 @@ from agent.errors import (
     EtcdUnavailable,
     SnapshotInvalid,
 )
+from agent.node import Node
 
 Seen = TypeVar("Seen")
 MOST_PID_DIGITS = 7

@@ -4,10 +4,10 @@ import json
 
 import click
 
-from agent import bootstrap
 from agent.cli import asking
 from agent.domain.request import OPERATIONS
 from agent.errors import BadInput
+from agent.node import load_node
 
 
 @click.command()
@@ -31,7 +31,7 @@ def submit(
     if operation not in OPERATIONS:
         raise BadInput(f"operation {operation!r} does not exist", hint=f"operations: {', '.join(sorted(OPERATIONS))}")
     answer = asking.ask(
-        bootstrap.load_node(flags), operation, _parsed(params), op_id=op_id, requested_at=requested_at, wait=wait,
+        load_node(flags), operation, _parsed(params), op_id=op_id, requested_at=requested_at, wait=wait,
         timeout_s=timeout_s, on_progress=lambda progress: None,
     )  # fmt: skip
     _print(answer, as_json)

@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from agent import bootstrap, logs
+from agent import logs
 from agent import trace as trace_ids
 from agent.cli import timeline_view
 from agent.cli.reading import SUDO
 from agent.domain import timeline
 from agent.errors import AgentError, BadInput
+from agent.node import load_node
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
 STANDARD_INPUT = "-"
@@ -78,7 +79,7 @@ def trace(flags: tuple[str, ...], trace_id: str, files: tuple[str, ...], as_json
 
 def _own_files(flags: tuple[str, ...]) -> Iterator[str]:
     """The live file first: a line that a rotation moves meanwhile is then read twice rather than never."""
-    path = Path(bootstrap.load_node(flags).config.log.path)
+    path = Path(load_node(flags).config.log.path)
     rotated = (logs.numbered(path, number) for number in range(1, logs.ROTATED_FILES_KEPT + 1))
     existing = [str(one) for one in (path, *rotated) if one.exists()]
     if not existing:

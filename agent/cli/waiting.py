@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.adapters.spool import ENDS, Found
-from agent.bootstrap import Node
 from agent.domain.request import Record, Request
 from agent.errors import AgentError, BadInput, NoDaemon
 from agent.logs import emit
+from agent.node import Node
 
 NO_DAEMON_WAIT_S = 10.0
 POLL_FIRST_S = 0.02

@@ -12,13 +12,13 @@ import pytest
 
 from agent import bootstrap
 from agent.adapters.outbox import OutboxFolder
-from agent.bootstrap import Node
 from agent.cli import main
 from agent.domain import snapshot
 from agent.domain.outbox import Bounds
 from agent.domain.request import ErrorResult, Record, Result, StepResult
 from agent.domain.snapshot import Manifest, Outcome
 from agent.errors import AwsUnavailable, StoreError
+from agent.node import Node
 from agent.operations.snapshot import SnapshotPorts
 from tests.unit import stand_in_daemon
 from tests.unit.fakes import STATUS, FakeEtcd, FakeStore, FakeTool, cut_off

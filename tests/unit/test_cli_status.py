@@ -12,12 +12,12 @@ import pytest
 from agent import bootstrap
 from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
-from agent.bootstrap import Node
 from agent.cli import main
 from agent.domain import snapshot
 from agent.domain.cluster import Alarm, AlarmKind, Member
 from agent.domain.request import Record, encode, format_moment, make
 from agent.errors import AgentError, AwsUnavailable, CommandMissing, EtcdUnavailable, StoreError
+from agent.node import Node
 from tests.unit.fakes import ENDPOINT, OTHER, OWN, STATUS, THIRD, FakeEtcd, FakeStore, cut_off, member
 from tests.unit.test_snapshot_domain import manifest
 

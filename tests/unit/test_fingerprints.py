@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent import bootstrap
+from agent.node import load_node
 from agent.platforms.fingerprints import TOKEN_ROUNDS, TOKEN_SALT
 from tests.sandbox import platform_trees
 from tests.sandbox.platform_trees import Tree
@@ -34,7 +35,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
 
 
 def taken() -> dict[str, str]:
-    return bootstrap.fingerprints(bootstrap.load_node())
+    return bootstrap.fingerprints(load_node())
 
 
 def digest(content: bytes) -> str:
