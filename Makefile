@@ -9,7 +9,7 @@ SEEDS ?= 1-5
 # pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
 PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: chaos check clean demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
+.PHONY: bench chaos check clean demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
 
 chaos: venv etcd ## Faults put into the real agent; SUITE=requests SEEDS=1-100 CASE="…" RESULTS=docs/results
 	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
