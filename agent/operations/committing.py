@@ -33,16 +33,21 @@ PATIENCE_S = 300.0  # with a store that takes nothing more of a verified file
 log = logging.getLogger(__name__)
 
 
-def place(job: Job, store: Store, *, emergency: bool) -> tuple[Manifest | None, RetentionClass]:
-    """The manifest that an earlier attempt or another node wrote for this request, else the class to store under."""
+def place(
+    job: Job, store: Store, *, emergency: bool, before_writing: Callable[[], None] = lambda: None
+) -> tuple[Manifest | None, RetentionClass]:
+    """The manifest that an earlier attempt or another node wrote for this request, else the class to store under.
+
+    `before_writing` is called when all is read, and may wait or raise.
+    """
     leftovers.abandon_uploads(job.work_root, job.folder, store, job.hold)
     identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
     existing = catalogue.find(store, job.cluster, identifier)
     if existing is not None:
         return existing.manifest, existing.manifest.retention_class
-    if emergency:
-        return None, "emergency"
-    return None, _agreed(job, store, wanted_class(job, store, damaged=[]))
+    wanted: RetentionClass = "emergency" if emergency else wanted_class(job, store, damaged=[])
+    before_writing()
+    return None, wanted if emergency else _agreed(job, store, wanted)
 
 
 def wanted_class(job: Job, store: Store, *, damaged: list[SnapshotInvalid]) -> RetentionClass:
@@ -72,7 +77,8 @@ def _agreed(job: Job, store: Store, wanted: RetentionClass) -> RetentionClass:
 class Sending:
     """The file on its way into the store, in a thread of its own, while it is still being written and verified.
 
-    So a store that does not answer keeps nobody from saving and verifying.
+    So a store that does not answer keeps nobody from saving and verifying. It begins before there is a file: the store
+    is read while etcd is looked at.
     """
 
     def __init__(self, job: Job, target: Store, following: Following, *, emergency: bool) -> None:
@@ -119,7 +125,8 @@ class Sending:
     def give_up(self) -> None:
         """Ends it, with whatever is unfinished aborted; where the store does not answer, the journal stays."""
         self._following.give_up()
-        futures.wait([self._stored], GIVE_UP_S)
+        if self._following.has_begun:
+            futures.wait([self._stored], GIVE_UP_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _is_on(self, ends_at: float) -> bool:
@@ -130,7 +137,9 @@ class Sending:
 
     def _run(self) -> StoredObject | Manifest:
         try:
-            existing, self.retention_class = place(self._job, self._target, emergency=self._emergency)
+            existing, self.retention_class = place(
+                self._job, self._target, emergency=self._emergency, before_writing=self._following.await_begun
+            )
         except BaseException as error:
             self._placed.set_exception(error)
             raise

@@ -27,9 +27,15 @@ class Following:
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._changed = threading.Condition()
-        self._state: Literal["writing", "written", "verified", "given up"] = "writing"
+        self._state: Literal["planned", "writing", "written", "verified", "given up"] = "planned"
         self._raw: RawFile | SnapshotInvalid | None = None
         self.read_bytes = 0
+        self.has_begun = False
+
+    def begins(self) -> None:
+        """The file is going to be written: what comes of it may leave its marks."""
+        self.has_begun = True
+        self._become("writing")
 
     def written(self) -> None:
         """The file is whole, under its own name."""
@@ -44,6 +50,11 @@ class Following:
         if self._state != "verified":
             self._become("given up")
 
+    def await_begun(self) -> None:
+        """Returns when the file is going to be written. Raises GivenUp."""
+        while self._require_hope() == "planned":
+            self._wait(timeout_s=1.0)
+
     def chunks(self) -> Iterator[bytes]:
         """The raw bytes in order, to the file's end. Raises GivenUp. May be called again once the file is whole."""
         digest = TrailerDigest()
@@ -55,7 +66,7 @@ class Following:
                     digest.update(chunk)
                     self.read_bytes += len(chunk)
                     yield chunk
-                elif state == "writing":
+                elif state in ("planned", "writing"):
                     self._wait()
                 else:
                     break
@@ -79,14 +90,14 @@ class Following:
                 raise self._raw
             return self._raw
 
-    def _become(self, state: Literal["written", "verified", "given up"]) -> None:
+    def _become(self, state: Literal["writing", "written", "verified", "given up"]) -> None:
         with self._changed:
             self._state = state
             self._changed.notify_all()
 
     def _wait(self, timeout_s: float = POLL_S) -> None:
         with self._changed:
-            if self._state in ("writing", "written"):
+            if self._state in ("planned", "writing", "written"):
                 self._changed.wait(timeout_s)
 
     def _require_hope(self) -> str:

@@ -54,11 +54,13 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     emergency = job.request.params.get("emergency") == "true"
     started_at = _now()
     leftovers.remove_files(job.work_root, job.folder, job.hold)
-    with steps.step("preflight"):
-        source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
-    path, size_bytes = job.folder / "snapshot.db", source.status.db_size_bytes
+    path = job.folder / "snapshot.db"
     following = Following(path)
     with committing.sending(job, ports.store, following, emergency=emergency) as sending:
+        with steps.step("preflight"):
+            source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
+        size_bytes = source.status.db_size_bytes
+        following.begins()
         if (answer := _already(job, ports, sending)) is not None:
             return answer
         with steps.step("save"):
@@ -78,8 +80,11 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
 
 
 def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dict[str, Any] | None:
-    """What an earlier attempt or another node made of this request."""
-    existing = sending.existing(PLACE_WAIT_S)
+    """What an earlier attempt or another node made of this request.
+
+    A first attempt does not wait for the store to tell: what another node made of it is found before anything is sent.
+    """
+    existing = sending.existing(PLACE_WAIT_S if job.attempt > 1 else 0.0)
     if existing is not None:
         return committing.output_of(existing, ports.store, already=True)
     kept = ports.outbox.find(snapshot.snapshot_id(job.request.requested_at, job.request.op_id))

@@ -99,8 +99,10 @@ def node(tmp_path: Path) -> Node:
 
 
 def refused(node: Node, rule: str, **changes: Any) -> Refused:
+    before = set(node.store.objects)
     with pytest.raises(Refused) as caught:
         node.run(**changes)
+    assert set(node.store.objects) == before  # not even a word on its class
     assert caught.value.rule == rule
     assert caught.value.hint
     assert nothing_is_left(node)
@@ -341,10 +343,11 @@ def test_a_key_that_is_taken_is_left_alone_and_another_one_used(node: Node) -> N
     assert len(kept(node)) == 2
 
 
-def test_the_same_operation_again_finds_what_is_there(node: Node) -> None:
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_the_same_operation_again_finds_what_is_there(node: Node, attempt: int) -> None:
     first = node.run()
     before = dict(node.store.objects)
-    again = node.run(attempt=2)
+    again = node.run(attempt)
     assert again == first | {"already": True}
     assert node.store.objects == before
 
