@@ -12,6 +12,7 @@ else:
 
 CHUNK_BYTES = 1024 * 1024
 LEVEL = 1
+MOST_WINDOW_LOG = 23  # 8 MiB, as the highest usual level has; a damaged header may ask for gigabytes
 
 
 def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -26,7 +27,7 @@ def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The raw bytes of a zstd stream of one frame. Raises SnapshotInvalid when it is damaged, cut or has a tail."""
-    decompressor = zstd.ZstdDecompressor()
+    decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MOST_WINDOW_LOG})
     try:
         for packed in chunks:
             if _ended(decompressor):

@@ -25,11 +25,11 @@ class TrailerDigest:
     def __init__(self) -> None:
         self._body = hashlib.sha256()
         self._tail = b""
-        self._size_bytes = 0
+        self.size_bytes = 0
 
     def update(self, chunk: bytes) -> None:
         """Takes the next bytes; the last 32 so far are held back, as they may be the trailer."""
-        self._size_bytes += len(chunk)
+        self.size_bytes += len(chunk)
         if len(chunk) >= TRAILER_BYTES:
             self._body.update(self._tail)
             self._body.update(memoryview(chunk)[:-TRAILER_BYTES])
@@ -41,9 +41,9 @@ class TrailerDigest:
 
     def finished(self) -> RawFile:
         """Compares the trailer. Raises SnapshotInvalid."""
-        if self._size_bytes % PAGE_BYTES != TRAILER_BYTES:
+        if self.size_bytes % PAGE_BYTES != TRAILER_BYTES:
             raise SnapshotInvalid(
-                f"the snapshot has {self._size_bytes} bytes, not whole pages and a checksum of {TRAILER_BYTES} bytes",
+                f"the snapshot has {self.size_bytes} bytes, not whole pages and a checksum of {TRAILER_BYTES} bytes",
                 hint="it was cut off: look for a broken connection or a full disk",
             )
         if self._body.digest() != self._tail:
@@ -53,7 +53,7 @@ class TrailerDigest:
             )
         whole = self._body.copy()
         whole.update(self._tail)
-        return RawFile(self._size_bytes, whole.hexdigest())
+        return RawFile(self.size_bytes, whole.hexdigest())
 
 
 def check_trailer(path: Path) -> RawFile:

@@ -64,9 +64,17 @@ class Steps:
             progress |= {"total_bytes": total_bytes, "percent": min(100, 100 * done_bytes // total_bytes)}
         self._report(progress)
 
+    def _add(self, result: StepResult) -> None:
+        """A step that ran for each of many things is one result, with its times together: a result stays small."""
+        for index, known in enumerate(self.results):
+            if (known.name, known.status) == (result.name, result.status):
+                self.results[index] = StepResult(known.name, known.status, known.duration_ms + result.duration_ms)
+                return
+        self.results.append(result)
+
     def _end(self, name: str, status: Status, started: float, error: BaseException | None = None) -> None:
         duration_ms = round((time.monotonic() - started) * 1000)
-        self.results.append(StepResult(name, status, duration_ms))
+        self._add(StepResult(name, status, duration_ms))
         fields: dict[str, object] = {"duration_ms": duration_ms, "status": status}
         if error is None:
             emit(log, logging.INFO, "step.finished", f"{name} took {duration_ms} ms", **fields)

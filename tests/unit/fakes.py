@@ -176,6 +176,7 @@ class FakeStore:
 
     @contextlib.contextmanager
     def open(self, key: str, version_id: str = "") -> Iterator[Iterator[bytes]]:
+        self.before("open", key)
         self.failures.check("open")
         content = self.read(key)
         yield (content[start : start + 100] for start in range(0, len(content), 100))

@@ -15,6 +15,7 @@ from agent.domain.outbox import Bounds
 from agent.errors import (
     AwsUnavailable,
     CommandFailed,
+    CommandKilled,
     DeadlineExceeded,
     Interrupted,
     NoSpace,
@@ -76,11 +77,27 @@ class Node:
         found = catalogue.backups(self.store, "prod", damaged=[])
         return [record for backup in found for record in backup.verifications]
 
+    def copies(self, manifest: snapshots.Manifest, count: int) -> None:
+        """Backups of their own with the same data, each an hour older than the one before."""
+        for number in range(count):
+            identifier = f"2025{1 + number // 24 // 28:02}{1 + number // 24 % 28:02}T{number % 24:02}0000Z-{number:08x}"
+            made = msgspec.structs.replace(
+                manifest, snapshot_id=identifier,
+                data=msgspec.structs.replace(
+                    manifest.data, key=snapshots.data_key(manifest.retention_class, "prod", identifier, "0" * 8)
+                ),
+            )  # fmt: skip
+            self.store.objects[made.data.key] = self.store.objects[manifest.data.key]
+            key = snapshots.manifest_key(made.retention_class, "prod", identifier)
+            self.store.objects[key] = snapshots.encode(made)
+
     def replace_data(self, manifest: snapshots.Manifest, content: bytes, *, told: bool = False) -> None:
         """Other bytes under the key; `told`, the manifest holds their checksum."""
         self.store.objects[manifest.data.key] = content
         if told:
-            data = msgspec.structs.replace(manifest.data, sha256=hashlib.sha256(content).hexdigest())
+            data = msgspec.structs.replace(
+                manifest.data, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+            )
             key = snapshots.manifest_key(manifest.retention_class, "prod", manifest.snapshot_id)
             self.store.objects[key] = snapshots.encode(msgspec.structs.replace(manifest, data=data))
 
@@ -171,9 +188,38 @@ def test_the_same_snapshot_packed_in_other_bytes_is_not_what_was_stored(node: No
     manifest = node.take(1)
     content = node.store.objects[manifest.data.key]
     raw = b"".join(compression.decompressed(iter([content])))
-    node.replace_data(manifest, zstd.compress(raw, 19))
-    with pytest.raises(SnapshotInvalid, match="the stored bytes have the sha256"):
+    other = zstd.compress(raw, 19)
+    assert len(other) < len(content)
+    node.replace_data(manifest, other)
+    with pytest.raises(SnapshotInvalid, match=f"the {len(other)} stored bytes have the sha256"):
         node.verify(manifest.snapshot_id)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "another snapshot", "no whole pages"])
+def test_the_tool_is_not_asked_about_bytes_that_are_wrong_already(
+    node: Node, tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    manifest = node.take(1)
+    content = damaged_content(kind, node.store.objects[manifest.data.key], tmp_path_factory.mktemp("raw"))
+    node.replace_data(manifest, content, told=True)
+    with pytest.raises(SnapshotInvalid):
+        node.verify(manifest.snapshot_id)
+    assert node.tool.failures.calls == []
+
+
+def test_what_the_way_damaged_once_is_read_again_and_not_on_record_as_damaged(node: Node) -> None:
+    manifest = node.take(1)
+    right = node.store.objects[manifest.data.key]
+    answers = [right[:-1], right]
+
+    def altered(call: str, key: str) -> None:
+        if call == "open" and key == manifest.data.key:
+            node.store.objects[key] = answers.pop(0)
+
+    node.store.before = altered
+    node.verify(manifest.snapshot_id)
+    assert answers == []
+    assert [record.passed for record in node.records()] == [True]
 
 
 def test_lost_data_is_damage_too(node: Node) -> None:
@@ -202,6 +248,77 @@ def test_of_all_every_one_is_verified_although_some_are_damaged(node: Node) -> N
     assert {record.snapshot_id: record.passed for record in node.records()} == {
         first.snapshot_id: True, second.snapshot_id: False,
     }  # fmt: skip
+
+
+def length(node: Node, error: SnapshotInvalid | None, output: dict[str, Any]) -> int:
+    """Of the result, as SSM gets it."""
+    told = requests.ErrorResult(error.code, error.message, error.hint) if error else None
+    result = requests.Result(
+        "verify-1", 1, "4" * 32, "verify", "failed" if error else "succeeded", 1, "", "", tuple(node.steps.results),
+        output, told,
+    )  # fmt: skip
+    return len(msgspec.json.encode(result))
+
+
+def test_the_result_of_all_does_not_grow_with_the_store(node: Node) -> None:
+    node.copies(node.take(1), 300)
+    answer = node.verify("all")
+    assert (answer["passed"], len(answer["verified"])) == (301, verify.MOST_NAMED)
+    assert answer["verified"][0]["snapshot_id"].startswith("20260101T")
+    assert len(node.records()) == 301
+    assert length(node, None, answer) < 4_000
+    for key in node.store.objects:
+        if "/data/" in key:
+            node.store.objects[key] = b"x" * 50
+    with pytest.raises(SnapshotInvalid, match="301 of 301 snapshots are damaged") as caught:
+        node.verify("all")
+    assert f"and {301 - verify.MOST_NAMED} more" in caught.value.message
+    assert length(node, caught.value, {}) < 12_000
+    assert sum(not record.passed for record in node.records()) == 301
+
+
+def test_of_all_those_come_first_that_were_not_verified_for_the_longest_time(node: Node) -> None:
+    first, second, third = (node.take(number).snapshot_id for number in (1, 2, 3))
+    node.verify(third)
+    found: list[str] = []
+
+    def opened(call: str, key: str) -> None:
+        if call == "open":
+            found.append(key)
+
+    node.store.before = opened
+    node.verify("all")
+    assert [next(one for one in (first, second, third) if one in key) for key in found] == [second, first, third]
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_one_that_can_not_be_verified_does_not_hide_the_others(node: Node, damaged: bool) -> None:
+    first, second, third = (node.take(number) for number in (1, 2, 3))
+    if damaged:
+        node.replace_data(first, b"")
+    node.tool.failures.once("tool_status", CommandKilled("no memory", returncode=-9, stderr_tail=""))
+    with pytest.raises(SnapshotInvalid if damaged else CommandKilled) as caught:
+        node.verify("all")
+    assert {record.snapshot_id: record.passed for record in node.records()} == {
+        first.snapshot_id: not damaged, second.snapshot_id: True,
+    }  # fmt: skip
+    assert not damaged or "1 of 3 snapshots are damaged" in caught.value.message
+    assert not damaged or "1 could not be checked: no memory" in caught.value.message
+    assert third.snapshot_id not in {record.snapshot_id for record in node.records()}
+
+
+def test_a_store_that_goes_away_ends_the_round_and_what_was_found_is_told(node: Node) -> None:
+    older, newer = node.take(1), node.take(2)
+    node.replace_data(newer, b"")
+
+    def away(call: str, key: str) -> None:
+        if call == "open" and key == older.data.key:
+            raise AwsUnavailable("away")
+
+    node.store.before = away
+    with pytest.raises(SnapshotInvalid, match=f"1 of 2 snapshots are damaged: {newer.snapshot_id}") as caught:
+        node.verify("all")
+    assert "1 could not be checked: away" in caught.value.message
 
 
 @pytest.mark.parametrize(
