@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.daemon import Daemon
     from agent.operations.prune import PrunePorts
     from agent.operations.snapshot import SnapshotPorts
-    from agent.ports import Eraser, Etcd, Outbox, Store
+    from agent.ports import Eraser, Etcd, Outbox, SnapshotTool, Store
     from agent.privileged.service import RootService
     from agent.worker import Worker
 
@@ -53,11 +53,17 @@ def configure_root_logs() -> None:
 
 def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     """etcd, the snapshot tool and the store of this node."""
-    from agent.adapters.etcdutl import SnapshotStatus
     from agent.operations.snapshot import SnapshotPorts
 
-    tool = SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
+    tool = make_snapshot_tool(node)
     return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node))
+
+
+def make_snapshot_tool(node: Node) -> "SnapshotTool":
+    """What reads snapshot files here."""
+    from agent.adapters.etcdutl import SnapshotStatus
+
+    return SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
 
 
 def make_etcd(node: Node, endpoint: str = "") -> "Etcd":

@@ -66,6 +66,17 @@ def publish(
     return True
 
 
+@contextlib.contextmanager
+def unfinished_beside(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
+    """An empty file of its own in the folder of `path`, gone after the block unless it was moved away."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def move_without_overwrite(source: Path, target: Path) -> bool:
     """link(2), then unlink: never replaces a file. Returns False when the target is there already."""
     try:

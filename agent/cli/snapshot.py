@@ -1,7 +1,8 @@
-"""`snapshot`: take one, list them, show one, verify them, prune them."""
+"""`snapshot`: take one, list them, show one, download one, verify them, prune them."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ def _mutating(function: Decorated) -> Decorated:
 
 @click.group()
 def snapshot() -> None:
-    """Take, list, show, verify and prune snapshots."""
+    """Take, list, show, download, verify and prune snapshots."""
 
 
 @snapshot.command()
@@ -144,6 +145,30 @@ def show(flags: tuple[str, ...], identifier: str, as_json: bool) -> None:
         )
     else:
         snapshot_views.print_backup(backup, store.describe(), datetime.now(UTC))
+
+
+@snapshot.command()
+@click.argument("identifier", metavar="ID|latest")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--without-structure", is_flag=True, help="Without the check that needs etcdutl or etcdctl here.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def download(flags: tuple[str, ...], identifier: str, target: Path, without_structure: bool, as_json: bool) -> None:
+    """Unpack a stored snapshot into the file TARGET.
+
+    Every byte is verified while it is written; TARGET appears only when all of it is right, and nothing is ever
+    overwritten. Needs no daemon and no etcd: any machine that may read the store will do.
+    """
+    from agent.cli import downloading
+
+    with reading(flags) as node, progress.shown("download") as on_progress:
+        document = downloading.download(
+            node, identifier, target.absolute(), with_structure=not without_structure, on_progress=on_progress
+        )
+    if as_json:
+        tables.print_json(document)
+    else:
+        downloading.print_download(document)
 
 
 def _ask(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from agent.cli import tables
 from agent.domain.request import Result, parse_moment
 from agent.domain.snapshot import Backup, Check, Manifest
-from agent.domain.soundness import why_not_good
+from agent.domain.soundness import found_damaged, highest_passed, last_read_back, why_not_good
+from agent.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def row(backup: Backup, latest: Backup | None) -> dict[str, Any]:
     """One snapshot as `snapshot list --json` has it."""
-    manifest = backup.manifest
+    manifest, highest = backup.manifest, highest_passed(backup)
     return {
         "snapshot_id": manifest.snapshot_id, "retention_class": manifest.retention_class,
         "requested_at": manifest.requested_at, "revision": manifest.revision,
@@ -25,6 +26,8 @@ def row(backup: Backup, latest: Backup | None) -> dict[str, Any]:
             {"level": one.level, "passed": one.passed, "checked_at": one.checked_at, "message": one.message}
             for one in backup.verifications
         ],
+        "verified": {"level": highest.level, "checked_at": highest.checked_at} if highest else None,
+        "last_read_back": last_read_back(backup), "found_damaged": found_damaged(backup),
         "good": backup.is_good, "why_not_good": why_not_good(backup),
         "latest": latest is not None and manifest.snapshot_id == latest.manifest.snapshot_id,
         "node": manifest.node, "etcd_version": manifest.etcd_version, "trace_id": manifest.trace_id,
@@ -38,7 +41,7 @@ def print_list(document: Mapping[str, Any], now: datetime) -> None:
     screen.print(tables.plain(f"cluster {document['cluster']}, {document['store']}", "dim"), soft_wrap=True)
     if document["snapshots"]:
         view = tables.table(
-            "ID", "AGE", "REVISION", "SIZE", "STORED", "CLASS", "VERIFIED", "GOOD",
+            "ID", "AGE", "REVISION", "SIZE", "STORED", "CLASS", "VERIFIED", "NODE", "GOOD",
             right=("REVISION", "SIZE", "STORED"),
         )  # fmt: skip
         view.columns[0].no_wrap = True
@@ -46,7 +49,7 @@ def print_list(document: Mapping[str, Any], now: datetime) -> None:
             view.add_row(
                 one["snapshot_id"], tables.since(parse_moment(one["requested_at"]), now), str(one["revision"]),
                 tables.size(one["raw_size_bytes"]), tables.size(one["size_bytes"]), one["retention_class"],
-                _verified(one, now), _good(one),
+                _verified(one, now), tables.plain(one["node"]), _good(one),
             )  # fmt: skip
         screen.print(view)
     else:
@@ -67,6 +70,7 @@ def print_backup(backup: Backup, store: str, now: datetime) -> None:
             [
                 ("snapshot", manifest.snapshot_id),
                 ("good", good),
+                ("verified", _verified(row(backup, None), now)),
                 ("age", f"{tables.since(parse_moment(manifest.requested_at), now)} ({manifest.requested_at})"),
                 ("class", manifest.retention_class),
             ]
@@ -90,7 +94,8 @@ def named(operation: str, result: Result | None) -> list[tables.Pair]:
     if operation == "verify":
         passed = [one for one in output.get("verified", []) if one.get("passed")]
         rows: list[tables.Pair] = [("verified", f"{one.get('snapshot_id')}, {one.get('checked_at')}") for one in passed]
-        return [*rows, ("where", str(output.get("store", "")))]
+        left = output.get("passed", 0) - len(passed)
+        return [*rows, ("and", f"{left} more" if left > 0 else ""), ("where", str(output.get("store", "")))]
     if operation == "outbox":
         return [("shipped", ", ".join(output.get("shipped", []))), ("where", str(output.get("store", "")))]
     if operation == "prune":
@@ -192,12 +197,27 @@ def _good(one: Mapping[str, Any]) -> "Text":
 
 
 def _verified(one: Mapping[str, Any], now: datetime) -> "Text":
-    text = _outcomes(one["checks"])
-    again = [later for later in one["verifications"] if later["passed"]]
-    if again:
-        newest = max(again, key=lambda later: str(later["checked_at"]))
-        text.append(f", {tables.printable(newest['level'])} again {newest['checked_at']}", style="green")
+    """The highest level that passed and when; then damage, the last reading back, and what did not pass at first."""
+    highest, damaged, read_back = one["verified"], one["found_damaged"], one["last_read_back"]
+    text = tables.plain("")
+    if damaged:
+        text.append(f"DAMAGED, found {_ago(damaged, now)}; ", style="bold red")
+    text.append(tables.printable(f"{highest['level']} {_ago(highest['checked_at'], now)}") if highest else "nothing")
+    if read_back:
+        text.append(f", read back {_ago(read_back, now)}", style="green")
+    for level, outcome in one["checks"].items():
+        if outcome != "passed":
+            text.append(tables.printable(f", {level} {outcome}"), style="red" if outcome == "failed" else "yellow")
     return text
+
+
+def _ago(moment: str, now: datetime) -> str:
+    """One odd time in a record must not hide the rest of the list."""
+    try:
+        since = tables.since(parse_moment(moment), now)
+    except BadInput:
+        return tables.printable(moment)
+    return since if since.startswith("in ") else f"{since} ago"
 
 
 def _outcomes(checks: Mapping[str, str]) -> "Text":

@@ -85,8 +85,10 @@ def test_the_list_is_newest_first_and_marks_the_newest_good_one(root: Path, caps
     assert listed["latest"] == good.snapshot_id
     assert [one["why_not_good"] for one in listed["snapshots"]] == [["fresh skipped"], [], []]
     rows = [" ".join(line.split()) for line in run(capsys, 0, "list")[0].splitlines()]
-    assert any(row.startswith(good.snapshot_id) and row.endswith("stored unavailable latest") for row in rows)
+    assert any(row.startswith(good.snapshot_id) and row.endswith("stored unavailable node-1 latest") for row in rows)
     assert any(row.startswith(bad.snapshot_id) and row.endswith("no: fresh skipped") for row in rows)
+    assert any(row.startswith(bad.snapshot_id) and "stored" in row and "fresh skipped node-1" in row for row in rows)
+    assert [one["verified"]["level"] for one in listed["snapshots"]] == ["stored", "fresh", "stored"]
 
 
 def test_what_was_found_damaged_later_says_so_and_is_not_the_latest(
@@ -97,9 +99,15 @@ def test_what_was_found_damaged_later_says_so_and_is_not_the_latest(
     found(root, good, "passed")
     listed = document(capsys, 0, "list")
     assert listed["latest"] == good.snapshot_id
+    assert [one["found_damaged"] for one in listed["snapshots"]] == [MOMENT, ""]
+    assert [one["last_read_back"] for one in listed["snapshots"]] == ["", MOMENT]
     table, _ = run(capsys, 0, "list")
     assert "found damaged 2026-01-31T12:00:00Z: the raw bytes differ" in table
-    assert "structure again" in table
+    rows = {line.split()[0]: line for line in table.splitlines() if line}
+    assert "DAMAGED, found" in rows[damaged.snapshot_id]
+    assert "DAMAGED" not in rows[good.snapshot_id]
+    assert ", read back" in rows[good.snapshot_id]
+    assert "DAMAGED, found" in run(capsys, 0, "show", damaged.snapshot_id)[0]
 
 
 def test_a_damaged_manifest_is_told_and_does_not_hide_the_others(
@@ -113,6 +121,13 @@ def test_a_damaged_manifest_is_told_and_does_not_hide_the_others(
     table, logged = run(capsys, 0, "list")
     assert "damaged: hourly/manifest/prod/20260131T110000Z-00000000.json" in table
     assert logged == ""
+
+
+def test_an_odd_time_in_a_record_does_not_hide_the_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = stored(root, 10)
+    odd = msgspec.structs.replace(verification("failed"), snapshot_id=one.snapshot_id, checked_at="yesterday")
+    put(root, snapshot.verification_key(one, "structure", datetime(2026, 2, 1, tzinfo=UTC)), snapshot.encode(odd))
+    assert "DAMAGED, found yesterday" in run(capsys, 0, "list")[0]
 
 
 def test_an_empty_store_says_what_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

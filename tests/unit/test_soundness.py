@@ -1,12 +1,13 @@
-"""The reasons why a backup is not good say nothing where it is, and only there."""
+"""How far a backup was verified; the reasons why it is not good say nothing where it is, and only there."""
 
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain.snapshot import Level, Outcome
-from agent.domain.soundness import why_not_good
+from agent.domain.snapshot import Check, Level, Outcome
+from agent.domain.soundness import LADDER, found_damaged, highest_passed, last_read_back, why_not_good
 from tests.unit.test_snapshot_domain import GOOD, backup, verification
 
 LEVELS: st.SearchStrategy[Level] = st.sampled_from(["trailer", "structure", "fresh", "stored", "content", "drill"])
@@ -21,3 +22,28 @@ def test_there_is_a_reason_exactly_where_a_backup_is_not_good(
         verification(outcome) for outcome in later
     ])  # fmt: skip
     assert (why_not_good(made) == []) is made.is_good
+
+
+@given(st.dictionaries(LEVELS, OUTCOMES, min_size=1), st.lists(OUTCOMES, max_size=3))
+def test_the_highest_level_is_one_that_passed_and_none_above_it_did(
+    outcomes: dict[Level, Outcome], later: Sequence[Outcome]
+) -> None:
+    made = backup(outcomes=outcomes, later=[verification(outcome) for outcome in later])
+    passed = {level for level, outcome in outcomes.items() if outcome == "passed"}
+    passed |= {"structure" for outcome in later if outcome == "passed"}  # which is what `verification` verifies
+    highest = highest_passed(made)
+    assert (highest is None) == (passed == set())
+    assert highest is None or highest.level == max(passed, key=LADDER.index)
+    assert (found_damaged(made) != "") == any(outcome != "passed" for outcome in later)
+    assert (last_read_back(made) != "") == ("passed" in later)
+
+
+def test_of_one_level_the_latest_check_counts() -> None:
+    again = msgspec.structs.replace(verification("passed"), checks=(Check("stored", "passed", "2027-01-01T00:00:00Z"),))
+    assert highest_passed(backup(later=[again])) == Check("stored", "passed", "2027-01-01T00:00:00Z")
+
+
+def test_of_a_verification_that_found_damage_nothing_counts_as_passed() -> None:
+    checks = (Check("structure", "passed", "2027-01-01T00:00:00Z"), Check("content", "failed", "2027-01-01T00:00:00Z"))
+    damaged = msgspec.structs.replace(verification("failed"), checks=checks)
+    assert highest_passed(backup(outcomes={"trailer": "passed"}, later=[damaged])) == backup().manifest.checks[0]
