@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.adapters import files
+from agent.domain import snapshot
 from agent.errors import BadInput, KeyTaken, NoSpace, SnapshotInvalid, SnapshotNotFound, StoreError
 from agent.ports import MOST_SMALL_BYTES, StoredObject, UploadJournal
 
@@ -102,13 +103,29 @@ class DirectoryStore:
             raise explained(error, self._folder) from error
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """Removes the hidden file of an attempt that was killed, and its data: without a manifest it is no backup."""
+        """Removes the hidden file of an attempt that was killed, and its data: without a manifest it is no backup.
+
+        With one it stays: a power cut can bring back a journal that was removed before the manifest was written.
+        """
         target = self._path(key)
         try:
             target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
-            target.unlink(missing_ok=True)
+            if not self._is_backup(key):
+                target.unlink(missing_ok=True)
         except OSError as error:
             raise explained(error, self._folder) from error
+
+    def _is_backup(self, key: str) -> bool:
+        """Whether a manifest names these data; one that can not be read may."""
+        manifest_key = snapshot.manifest_key_of_data(key)
+        if not manifest_key:
+            return False
+        try:
+            return snapshot.decode_manifest(self.read(manifest_key), manifest_key).data.key == key
+        except SnapshotNotFound:
+            return False
+        except SnapshotInvalid:
+            return True
 
     def _remove_unfinished(self, older_than_s: float) -> None:
         """The small files that killed writers left, in whatever folder; unfinished data are in their journals."""

@@ -25,6 +25,7 @@ Level = Literal["trailer", "structure", "fresh", "stored", "content", "drill"]
 Outcome = Literal["passed", "failed", "unavailable", "skipped"]
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _MANIFEST_NAME = re.compile(rf"({SNAPSHOT_ID_PATTERN})\.json\Z")
+_DATA_KEY = re.compile(rf"([a-z]+)/data/([^/]+)/({SNAPSHOT_ID_PATTERN})-[0-9a-f]{{8}}\.db\.zst\Z")
 _VERIFICATION_NAME = re.compile(rf"({SNAPSHOT_ID_PATTERN})\.verified-([0-9]{{8}}T[0-9]{{6}}Z)-([a-z]+)\.json\Z")
 
 
@@ -147,6 +148,12 @@ def manifest_folder(retention_class: RetentionClass, cluster: str) -> str:
 def manifest_key(retention_class: RetentionClass, cluster: str, identifier: str) -> str:
     """Where the commit mark goes."""
     return f"{manifest_folder(retention_class, cluster)}{identifier}.json"
+
+
+def manifest_key_of_data(key: str) -> str:
+    """The key of the manifest that would make those data a backup, "" where the key is none of data."""
+    match = _DATA_KEY.fullmatch(key)
+    return f"{match[1]}/manifest/{match[2]}/{match[3]}.json" if match else ""
 
 
 def class_key(cluster: str, identifier: str) -> str:

@@ -184,6 +184,24 @@ def test_data_that_lost_its_commit_goes_where_a_node_can_delete(target: Target, 
     assert target.store.keys("hourly/") == ([] if target.can_delete else [KEY])
 
 
+def test_data_that_a_manifest_names_stay_whatever_journal_comes_back(tmp_path: Path) -> None:
+    """After a power cut one may, since it is removed before the manifest is written, perhaps on another disk."""
+    store = DirectoryTarget(tmp_path / "store").store
+    job = make_job(tmp_path / "work", "one")
+    commit(job, store)
+    (backup,) = catalogue.backups(store, "prod")
+    store.abandon(backup.manifest.data.key, "")
+    with store.open(backup.manifest.data.key) as chunks:
+        assert b"".join(chunks)
+    manifest = tmp_path / "store" / snapshot.manifest_key("monthly", "prod", backup.manifest.snapshot_id)
+    manifest.write_bytes(b"{")  # it can not be told what it names
+    store.abandon(backup.manifest.data.key, "")
+    assert store.keys("monthly/data") == [backup.manifest.data.key]
+    manifest.unlink()
+    store.abandon(backup.manifest.data.key, "")
+    assert store.keys("monthly/data") == []
+
+
 def test_two_nodes_that_run_one_operation_at_once_make_one_backup_of_it(
     target: Target, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -214,7 +232,6 @@ def commit(job: Job, store: Store, retention_class: RetentionClass | None = None
         _, retention_class = committing.place(job, store, emergency=False)
     following = Following(job.folder / "snapshot.db")
     following.written()
-    following.verified()
     stored = committing.send(job, store, following.chunks, retention_class)
     identifier, moment = snapshot.snapshot_id(job.request.requested_at, job.request.op_id), job.request.requested_at
     manifest = snapshot.Manifest(
