@@ -54,8 +54,8 @@ class S3Store:
             self._clean_up(key, upload, journal)
             raise
         stored = self._confirm(full_key, upload.sums, can)
-        if upload.creations > 1:  # an answer was lost, so there may be another upload under the key
-            upload.upload_id = ""
+        if upload.creations > 1 or upload.is_open:  # an answer was lost, so there may be an upload under the key
+            upload.upload_id = upload.upload_id if upload.is_open else ""
             self._clean_up(key, upload, journal)
         else:
             journal.clear()

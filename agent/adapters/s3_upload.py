@@ -18,7 +18,8 @@ PARTS_AT_ONCE = 2
 class Upload:
     """One under a key that nobody else uses: what the store confirmed of its parts, and their sums.
 
-    `creations` tells how many times the store was asked for it: each may have made one.
+    `creations` tells how many times the store was asked for it: each may have made one. `is_open` stays true where the
+    object was found to be there, by an earlier upload of the same bytes or by this one whose answer was lost.
     """
 
     def __init__(self, bucket: Bucket, full_key: str, *, op_id: str, capabilities: Mapping[str, bool]) -> None:
@@ -30,6 +31,7 @@ class Upload:
         self.sums = Sums()
         self.upload_id = ""
         self.creations = 0
+        self.is_open = True
 
     def create(self, metadata: Mapping[str, str]) -> None:
         """Asks for it. Raises AwsRefused, AwsUnavailable."""
@@ -90,6 +92,7 @@ class Upload:
             if isinstance(error, AwsRefused) and error.aws_code not in TAKEN_CODES | LOST_CODES:
                 raise
             return self._resolve(error)
+        self.is_open = False
         return str(answer.get("VersionId", ""))
 
     def _resolve(self, error: AgentError) -> str | None:

@@ -79,6 +79,15 @@ def test_an_upload_whose_id_never_came_is_aborted(target: S3Target, lost: int) -
     assert not (attempt_of(target) / JOURNAL_NAME).exists()
 
 
+def test_the_same_bytes_of_the_same_operation_once_more_are_found_there_and_leave_no_upload(target: S3Target) -> None:
+    put(target)
+    target.client.plan["complete_multipart_upload"] = ["PreconditionFailed"]
+    assert put(target).size_bytes == len(CONTENT)
+    assert target.unfinished() == []
+    assert list(target.objects("hourly/")) == [KEY]
+    assert not (attempt_of(target) / JOURNAL_NAME).exists()
+
+
 @pytest.mark.parametrize("fault", ["lost", "away"])
 def test_uploads_whose_ids_never_came_are_aborted_when_that_was_all(target: S3Target, fault: str) -> None:
     target.client.plan["create_multipart_upload"] = [fault]
