@@ -1,13 +1,9 @@
 """Storing a verified snapshot and making it a backup: which class, the data, and last the manifest."""
 
 import contextlib
-import contextvars
 import logging
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,20 +12,13 @@ import msgspec
 from agent.domain import retention, snapshot
 from agent.domain.request import format_moment, parse_moment
 from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData
-from agent.errors import AgentError, AwsUnavailable, KeyTaken, SnapshotInvalid
+from agent.errors import AgentError, KeyTaken, SnapshotInvalid
 from agent.logs import emit
-from agent.operations import catalogue, compression, leftovers
-from agent.operations.following import Following
-from agent.operations.inspection import RawFile
+from agent.operations import catalogue, leftovers
 from agent.operations.steps import Job
 from agent.ports import Store, StoredObject
 
 MOST_KEYS = 3
-WAIT_S = 0.25
-GIVE_UP_S = 4.0
-READ_WAIT_S = 2.0  # for a sender that has not begun to read when the file is whole
-KEEP_RESERVE_S = 30.0  # of the operation's time, or a quarter where that is less: to keep the file on the node
-PATIENCE_S = 300.0  # with a store that takes nothing more of a verified file
 log = logging.getLogger(__name__)
 
 
@@ -74,104 +63,20 @@ def _agreed(job: Job, store: Store, wanted: RetentionClass) -> RetentionClass:
     return snapshot.decode_class(store.read(key), key)
 
 
-class Sending:
-    """The file on its way into the store, in a thread of its own, while it is still being written and verified.
-
-    So a store that does not answer keeps nobody from saving and verifying. It begins before there is a file: the store
-    is read while etcd is looked at.
-    """
-
-    def __init__(self, job: Job, target: Store, following: Following, *, emergency: bool) -> None:
-        self._job, self._target, self._following, self._emergency = job, target, following, emergency
-        self._reserve_s = min(KEEP_RESERVE_S, job.time_left_s() / 4)
-        self._pool = ThreadPoolExecutor(1, "sending")
-        self._placed: futures.Future[Manifest | None] = futures.Future()
-        self.retention_class: RetentionClass = "hourly"
-        # Threads inherit no context: this one gets a copy, so that its log lines and calls carry the trace.
-        self._stored = self._pool.submit(contextvars.copy_context().run, self._run)
-
-    def existing(self, wait_s: float) -> Manifest | None:
-        """What is in the store of this request already, None also when that is not known in time."""
-        done, _ = futures.wait([self._placed], wait_s)
-        return self._placed.result() if done and self._placed.exception() is None else None
-
-    def raw(self) -> RawFile | None:
-        """What the sender read the file to be, None where it ended before the file's end. Raises SnapshotInvalid."""
-        ends_at = time.monotonic() + READ_WAIT_S
-        while not self._stored.done() and self._is_on(ends_at):
-            if (raw := self._following.raw(WAIT_S)) is not None:
-                return raw
-        return self._following.raw(0)
-
-    def result(self, on_wait: Callable[[int], None]) -> StoredObject | Manifest:
-        """Waits for the end: the object, or the manifest that was there already. Raises what the store raised.
-
-        Raises AwsUnavailable too, when the store takes nothing more for a while, or little is left of the operation's
-        time: enough to keep the file on this node.
-        """
-        read_bytes, moved_at = -1, time.monotonic()
-        while not self._stored.done():
-            if self._following.read_bytes != read_bytes:
-                read_bytes, moved_at = self._following.read_bytes, time.monotonic()
-            if self._job.time_left_s() < self._reserve_s or time.monotonic() - moved_at > PATIENCE_S:
-                raise AwsUnavailable(
-                    f"{self._target.describe()} did not take the snapshot in time",
-                    hint="is the link to the store slow, or does it hang? snapshot.timeout_s is the whole time",
-                )
-            on_wait(read_bytes)
-            futures.wait([self._stored], WAIT_S)
-        return self._stored.result()
-
-    def give_up(self) -> None:
-        """Ends it, with whatever is unfinished aborted; where the store does not answer, the journal stays."""
-        self._following.give_up()
-        if self._following.has_begun:
-            futures.wait([self._stored], GIVE_UP_S)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _is_on(self, ends_at: float) -> bool:
-        """Whether the sender may still come to the file's end soon; one that waits for its store is not waited for."""
-        if self._job.time_left_s() < 2 * self._reserve_s:
-            return False
-        return self._following.read_bytes > 0 or time.monotonic() < ends_at
-
-    def _run(self) -> StoredObject | Manifest:
-        try:
-            existing, self.retention_class = place(
-                self._job, self._target, emergency=self._emergency, before_writing=self._following.await_begun
-            )
-        except BaseException as error:
-            self._placed.set_exception(error)
-            raise
-        self._placed.set_result(existing)
-        if existing is not None:
-            return existing
-        return send(
-            self._job, self._target, lambda: compression.compressed(self._following.chunks()), self.retention_class,
-            before_commit=self._following.await_verified,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def sending(job: Job, target: Store, following: Following, *, emergency: bool) -> Iterator[Sending]:
-    """Sends the file for as long as the block takes; an error there gives it up."""
-    made = Sending(job, target, following, emergency=emergency)
-    try:
-        yield made
-    finally:
-        made.give_up()
-
-
 def send(
     job: Job, target: Store, make_chunks: Callable[[], Iterable[bytes]], retention_class: RetentionClass,
-    before_commit: Callable[[], None] = lambda: None,
+    before_commit: Callable[[], None] = lambda: None, try8: str = "",
 ) -> StoredObject:  # fmt: skip
-    """Stores under a fresh key; a key that is taken is left alone and another one used."""
+    """Stores under a fresh key; a key that is taken is left alone and another one used.
+
+    `try8` names the first one: 8 hex digits that stay the same wherever the same bytes are sent again.
+    """
     identifier = snapshot.snapshot_id(job.request.requested_at, job.request.op_id)
     metadata = {"trace-id": job.request.trace_id, "op-id": job.request.op_id, "cluster": job.cluster}
     for left in reversed(range(MOST_KEYS)):
         job.require_time()
-        key = snapshot.data_key(retention_class, job.cluster, identifier, secrets.token_hex(4))
+        key = snapshot.data_key(retention_class, job.cluster, identifier, try8 or secrets.token_hex(4))
+        try8 = ""
         try:
             stored = target.put(
                 key, make_chunks(), metadata=metadata, journal=leftovers.Journal(job.folder),

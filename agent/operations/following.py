@@ -7,13 +7,14 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeAlias
 
 from agent.errors import SnapshotInvalid
 from agent.operations.inspection import RawFile, TrailerDigest
 
 CHUNK_BYTES = 1024 * 1024
 POLL_S = 0.01
+State: TypeAlias = Literal["planned", "writing", "written", "verified", "committing", "given up"]
 
 
 class GivenUp(Exception):
@@ -27,13 +28,19 @@ class Following:
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._changed = threading.Condition()
-        self._state: Literal["planned", "writing", "written", "verified", "given up"] = "planned"
+        self._state: State = "planned"
         self._raw: RawFile | SnapshotInvalid | None = None
+        self._verified: RawFile | None = None
         self.read_bytes = 0
         self.has_begun = False
 
     def begins(self) -> None:
-        """The file is going to be written: what comes of it may leave its marks."""
+        """The file is going to be written: what comes of it may leave its marks.
+
+        What lies there of a former attempt is gone by then, or it would be read. Raises OSError.
+        """
+        for path in (self._part, self._path):
+            path.unlink(missing_ok=True)
         self.has_begun = True
         self._become("writing")
 
@@ -41,19 +48,22 @@ class Following:
         """The file is whole, under its own name."""
         self._become("written")
 
-    def verified(self) -> None:
-        """What was read may be committed."""
+    def verified(self, raw: RawFile) -> None:
+        """Those bytes were verified, by whatever reading of the file: only they may be committed."""
+        self._verified = raw
         self._become("verified")
 
     def give_up(self) -> None:
-        """Whoever reads or waits gets GivenUp; after `verified` it comes too late."""
-        if self._state != "verified":
-            self._become("given up")
+        """Whoever reads or waits gets GivenUp; what is being committed already is not held up."""
+        with self._changed:
+            if self._state != "committing":
+                self._become("given up")
 
     def await_begun(self) -> None:
         """Returns when the file is going to be written. Raises GivenUp."""
-        while self._require_hope() == "planned":
-            self._wait(timeout_s=1.0)
+        with self._changed:
+            while self._require_hope() == "planned":
+                self._changed.wait(1.0)
 
     def chunks(self) -> Iterator[bytes]:
         """The raw bytes in order, to the file's end. Raises GivenUp. May be called again once the file is whole."""
@@ -78,9 +88,19 @@ class Following:
             self._changed.notify_all()
 
     def await_verified(self) -> None:
-        """Returns when what was read may be committed. Raises GivenUp."""
-        while self._require_hope() != "verified":
-            self._wait(timeout_s=1.0)
+        """Returns when what was read may be committed. Raises GivenUp, SnapshotInvalid when other bytes were verified.
+
+        The file is read more than once, and a disk or a memory that fails need not give the same bytes each time.
+        """
+        with self._changed:
+            while self._require_hope() not in ("verified", "committing"):
+                self._changed.wait(1.0)
+            if self.raw(0) != self._verified:
+                raise SnapshotInvalid(
+                    "the bytes that were sent are not those that were verified",
+                    hint="the file did not read back the same: check memory and disks, then try again",
+                )
+            self._state = "committing"
 
     def raw(self, timeout_s: float) -> RawFile | None:
         """What the reader found, None when it is not at the end in that time. Raises SnapshotInvalid."""
@@ -90,15 +110,15 @@ class Following:
                 raise self._raw
             return self._raw
 
-    def _become(self, state: Literal["writing", "written", "verified", "given up"]) -> None:
+    def _become(self, state: State) -> None:
         with self._changed:
             self._state = state
             self._changed.notify_all()
 
-    def _wait(self, timeout_s: float = POLL_S) -> None:
+    def _wait(self) -> None:
         with self._changed:
             if self._state in ("planned", "writing", "written"):
-                self._changed.wait(timeout_s)
+                self._changed.wait(POLL_S)
 
     def _require_hope(self) -> str:
         if self._state == "given up":

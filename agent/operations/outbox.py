@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -35,28 +36,60 @@ class ShipPorts:
 def keep(box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emergency: bool) -> dict[str, Any]:
     """Compresses the verified file into the outbox. Returns the result's output, whose `stored` is false.
 
-    Raises OSError where this node has no room for it either.
+    Raises OSError where this node has no room for it either, SnapshotInvalid when the file does not read back as it was
+    verified, and `why` where newer ones left it no place.
     """
     identifier = manifest.snapshot_id
     with path.open("rb") as stream:
-        size_bytes, sha256 = box.write(
-            identifier, compression.compressed(iter(lambda: stream.read(CHUNK_BYTES), b""))
-        )  # fmt: skip
+        size_bytes, sha256 = box.write(identifier, compression.compressed(_verified(stream, manifest)))
     made = msgspec.structs.replace(manifest, data=StoredData("", size_bytes, sha256))
     kept_at, trouble = format_moment(datetime.now(UTC)), ErrorResult(why.code, why.message, why.hint, why.retryable)
-    box.commit(identifier, Draft(made, emergency, kept_at, trouble))
+    draft = Draft(made, emergency, kept_at, trouble)
+    try:
+        box.commit(identifier, draft)
+    except OSError:
+        box.remove(identifier)  # a disk that is full needs the room
+        raise
     emit(
         log, logging.WARNING, "outbox.kept", f"{identifier} stays on this node until the store takes it: {why.message}",
         snapshot_id=identifier, size_bytes=size_bytes, error_code=why.code, error_message=why.message,
         error_hint=why.hint,
     )  # fmt: skip
-    for one in overflow(box.kept(), box.bounds):
+    if identifier in _make_room(box):
+        raise why
+    return output_of(draft, box)
+
+
+def _verified(stream: BinaryIO, manifest: Manifest) -> Iterator[bytes]:
+    """The file once more. Raises SnapshotInvalid at its end unless these are the bytes that were verified."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != manifest.raw_sha256:
+        raise SnapshotInvalid(
+            "the snapshot does not read back as it was verified", hint="check memory and disks, then try again"
+        )
+
+
+def _make_room(box: Outbox) -> list[str]:
+    """Which had to go."""
+    dropped = overflow(box.kept(), box.bounds)
+    for one in dropped:
         box.remove(one.snapshot_id)
         emit(
             log, logging.ERROR, "outbox.dropped", f"{one.snapshot_id} had to make room and was never stored",
             snapshot_id=one.snapshot_id, size_bytes=one.size_bytes,
         )  # fmt: skip
-    return output_of(Draft(made, emergency, kept_at, trouble), box)
+    return [one.snapshot_id for one in dropped]
+
+
+def sweep(box: Outbox) -> None:
+    """Removes what crashes left in the outbox; where that can not be done, it is told and nothing else."""
+    try:
+        box.sweep()
+    except OSError as error:
+        emit(log, logging.WARNING, "outbox.not_swept", f"what crashes left in the outbox stays for now: {error}")
 
 
 def output_of(draft: Draft, box: Outbox) -> dict[str, Any]:
@@ -78,19 +111,19 @@ def output_of(draft: Draft, box: Outbox) -> dict[str, Any]:
 def run(job: Job, ports: ShipPorts, steps: Steps) -> dict[str, Any]:
     """Ships what is kept, the oldest first, until all is in the store. Raises the store's errors.
 
-    A store that does not answer ends it. What lies damaged in the store under the name of one stops that one alone:
-    it stays on the node, and is told at the end.
+    A store that does not answer ends it. What lies damaged in the store under the name of one, or can not be read on
+    this node, stops that one alone: it stays on the node, and is told at the end.
     """
     shipped: list[str] = []
-    blocked: list[SnapshotInvalid] = []
-    ports.outbox.sweep()
+    blocked: list[SnapshotInvalid | OSError] = []
+    sweep(ports.outbox)
     for kept in ports.outbox.kept():
         try:
             with steps.step("ship"):
                 job.require_time()
                 if _ship(job, ports, kept):
                     shipped.append(kept.snapshot_id)
-        except SnapshotInvalid as error:
+        except (SnapshotInvalid, OSError) as error:
             blocked.append(error)
     if blocked:
         raise blocked[0]
@@ -123,10 +156,12 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
 
 
 def _store(job: Job, ports: ShipPorts, kept: Kept, draft: Draft, retention_class: RetentionClass) -> None:
+    """Under a key that stays the same for these bytes: a store that loses all answers does not get a copy each time."""
     with contextlib.ExitStack() as opened:
         stored = committing.send(
-            job, ports.store, lambda: opened.enter_context(ports.outbox.open(kept.snapshot_id)), retention_class
-        )
+            job, ports.store, lambda: opened.enter_context(ports.outbox.open(kept.snapshot_id)), retention_class,
+            try8=draft.manifest.data.sha256[:8],
+        )  # fmt: skip
     if stored.sha256 != draft.manifest.data.sha256:
         raise StoreError(f"{stored.key} was sent as other bytes than are kept", hint="is this node's memory sound?")
     committing.commit(job, ports.store, committing.completed(draft.manifest, stored, retention_class))

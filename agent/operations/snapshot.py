@@ -13,18 +13,28 @@ from typing import Any
 from agent.domain import cluster, snapshot
 from agent.domain.request import format_moment
 from agent.domain.snapshot import Check, Manifest, StoredData
-from agent.errors import AgentError, AwsRefused, AwsUnavailable, EtcdError, NoSpace, SnapshotInvalid, StoreError
+from agent.errors import (
+    AgentError,
+    AwsRefused,
+    AwsUnavailable,
+    EtcdError,
+    FileUnusable,
+    NoSpace,
+    SnapshotInvalid,
+    StoreError,
+)
 from agent.logs import emit
 from agent.operations import committing, inspection, leftovers, outbox
 from agent.operations import source as sources
 from agent.operations.following import Following
+from agent.operations.sending import Sending, sent
 from agent.operations.source import Source
 from agent.operations.steps import Job, Steps
 from agent.ports import Etcd, Outbox, SnapshotFile, SnapshotTool, Store
 
 FIRST_REVISION = 1  # of an etcd that nobody wrote to; its file holds no revision at all
 PLACE_WAIT_S = 5.0
-STORE_TROUBLE = (StoreError, AwsRefused, AwsUnavailable, NoSpace)
+STORE_TROUBLE = (StoreError, AwsRefused, AwsUnavailable, NoSpace, FileUnusable)
 log = logging.getLogger(__name__)
 
 
@@ -54,9 +64,10 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     emergency = job.request.params.get("emergency") == "true"
     started_at = _now()
     leftovers.remove_files(job.work_root, job.folder, job.hold)
+    outbox.sweep(ports.outbox)
     path = job.folder / "snapshot.db"
     following = Following(path)
-    with committing.sending(job, ports.store, following, emergency=emergency) as sending:
+    with sent(job, ports.store, following, emergency=emergency) as sending:
         with steps.step("preflight"):
             source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
         size_bytes = source.status.db_size_bytes
@@ -73,13 +84,14 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
             job.require_time()
         draft = _draft(job, ports, source, verified, started_at)
         try:
-            return _stored(job, ports, following, sending, draft, steps)
+            return _stored(ports, following, sending, draft, steps)
         except STORE_TROUBLE as why:
+            following.give_up()  # nothing of it may be completed any more once it is kept here
             with steps.step("keep"):
                 return outbox.keep(ports.outbox, path, draft, why, emergency=emergency)
 
 
-def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dict[str, Any] | None:
+def _already(job: Job, ports: SnapshotPorts, sending: Sending) -> dict[str, Any] | None:
     """What an earlier attempt or another node made of this request.
 
     A first attempt does not wait for the store to tell: what another node made of it is found before anything is sent.
@@ -92,7 +104,7 @@ def _already(job: Job, ports: SnapshotPorts, sending: committing.Sending) -> dic
 
 
 def _stored(
-    job: Job, ports: SnapshotPorts, following: Following, sending: committing.Sending, draft: Manifest, steps: Steps
+    ports: SnapshotPorts, following: Following, sending: Sending, draft: Manifest, steps: Steps
 ) -> dict[str, Any]:
     """Lets the sender complete what it sent, waits for it, and commits. Raises the store's errors.
 
@@ -100,12 +112,12 @@ def _stored(
     the last parts are in the store by then, since a file is verified only when it has been read to its end.
     """
     with steps.step("store", no_return=True):
-        following.verified()
+        following.verified(inspection.RawFile(draft.raw_size_bytes, draft.raw_sha256))
         stored = sending.result(lambda done_bytes: steps.progress(done_bytes, draft.raw_size_bytes))
     if isinstance(stored, Manifest):
         return committing.output_of(stored, ports.store, already=True)
     with steps.step("manifest"):
-        return committing.commit(job, ports.store, committing.completed(draft, stored, sending.retention_class))
+        return sending.commit(committing.completed(draft, stored, sending.retention_class))
 
 
 def verify(

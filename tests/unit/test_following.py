@@ -1,5 +1,6 @@
 """A file read while it is written: whole and in order however it grows, and nothing comes of one that was given up."""
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from agent.errors import SnapshotInvalid
 from agent.operations.following import Following, GivenUp
-from agent.operations.inspection import TrailerDigest, check_trailer
+from agent.operations.inspection import RawFile, TrailerDigest, check_trailer
 from tests.sandbox.processes import wait_until
 from tests.unit.fakes import snapshot_bytes
 
-CONTENT = snapshot_bytes(pages=40)
+CONTENT, OTHER = snapshot_bytes(pages=40), snapshot_bytes(pages=40, fill=b"other keys ")
+WHOLE = RawFile(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
 class Reader:
@@ -30,6 +32,15 @@ class Reader:
     def _read(self, following: Following) -> None:
         for chunk in following.chunks():
             self.got += chunk
+
+
+def read_to_its_end(path: Path, content: bytes = CONTENT) -> Following:
+    """As it is when all of the file was sent."""
+    following = Following(path)
+    path.write_bytes(content)
+    following.written()
+    assert b"".join(following.chunks()) == content
+    return following
 
 
 def grow(path: Path, pieces: list[bytes], after_each: Callable[[], None] = lambda: None) -> None:
@@ -117,14 +128,29 @@ def test_what_does_not_have_its_trailer_is_told(tmp_path: Path, content: bytes) 
 
 
 def test_nobody_commits_before_it_is_verified(tmp_path: Path) -> None:
-    following = Following(tmp_path / "snapshot.db")
+    following = read_to_its_end(tmp_path / "snapshot.db")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(following.await_verified)
-        following.written()
         assert not waiting.done()
-        following.verified()
+        following.verified(WHOLE)
         waiting.result(timeout=20)
         following.give_up()  # too late: it may be committed already
+        following.await_verified()
+
+
+def test_what_is_verified_and_given_up_before_anybody_commits_it_is_not_committed(tmp_path: Path) -> None:
+    following = read_to_its_end(tmp_path / "snapshot.db")
+    following.verified(WHOLE)
+    following.give_up()
+    with pytest.raises(GivenUp):
+        following.await_verified()
+
+
+@pytest.mark.parametrize("sent", [OTHER, CONTENT[:-32] + bytes(32)], ids=["other bytes", "a wrong trailer"])
+def test_other_bytes_than_were_verified_are_not_committed(tmp_path: Path, sent: bytes) -> None:
+    following = read_to_its_end(tmp_path / "snapshot.db", sent)
+    following.verified(WHOLE)
+    with pytest.raises(SnapshotInvalid, match="checksum" if sent != OTHER else "not those that were verified"):
         following.await_verified()
 
 

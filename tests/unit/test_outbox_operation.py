@@ -1,5 +1,7 @@
 """What the store does not take stays on the node, and is shipped under its own trace when the store is back."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ from agent import trace
 from agent.adapters.outbox import OutboxFolder
 from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
-from agent.domain.outbox import Bounds
+from agent.domain.outbox import Bounds, Draft
 from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, SnapshotInvalid, StoreError
-from agent.operations import catalogue, committing, leftovers, outbox
+from agent.operations import catalogue, leftovers, outbox, sending
 from agent.operations.steps import Job, Steps
+from tests.sandbox.processes import wait_until
 from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept
 
 IDENTIFIER = snapshots.snapshot_id(REQUESTED_AT, OP_ID)
@@ -199,7 +202,7 @@ def test_an_operation_of_little_time_is_stored_all_the_same(node: Node) -> None:
 def test_a_store_that_takes_nothing_more_is_not_waited_for_until_the_end(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(sending, "PATIENCE_S", 0.3)
     hangs = threading.Event()
 
     def hang(call: str, key: str) -> None:
@@ -210,3 +213,131 @@ def test_a_store_that_takes_nothing_more_is_not_waited_for_until_the_end(
     output = node.run()
     hangs.set()
     assert (output["stored"], "in time" in output["why_not_stored"]["message"]) == (False, True)
+
+
+def test_a_manifest_that_hangs_until_little_time_is_left_is_not_waited_for_and_not_doubled(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "GIVE_UP_S", 0.1)
+    hangs, left_s = threading.Event(), [60.0]
+
+    def hang(call: str, key: str) -> None:
+        if "/manifest/" in key:
+            left_s[0] = 10.0
+            hangs.wait(20)
+
+    node.store.before = hang
+    node.time_left_s = lambda: left_s[0]
+    output = node.run()
+    assert (output["stored"], "in time" in output["why_not_stored"]["message"]) == (False, True)
+    hangs.set()
+    node.store.before = lambda call, key: None
+    left_s[0] = 60.0
+    wait_until(lambda: any("/manifest/" in key for key in node.store.objects), "the manifest is never written")
+    before = dict(node.store.objects)
+    assert ship(node)["shipped"] == [IDENTIFIER]
+    assert node.store.objects == before
+
+
+def test_a_journal_that_has_no_room_costs_no_backup(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(journal: leftovers.Journal, key: str, upload_id: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "upload.json")
+
+    monkeypatch.setattr(leftovers.Journal, "begin", full)
+    output = node.run()
+    assert (output["stored"], output["why_not_stored"]["code"]) == (False, "no_space")
+    monkeypatch.undo()
+    assert ship(node)["shipped"] == [IDENTIFIER]
+
+
+def test_no_room_for_the_draft_leaves_no_data_either(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(box: OutboxFolder, snapshot_id: str, draft: Draft) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "draft")
+
+    away(node)
+    monkeypatch.setattr(OutboxFolder, "commit", full)
+    with pytest.raises(OSError, match="No space"):
+        node.run()
+    assert list(node.outbox._folder.iterdir()) == []
+
+
+def test_what_a_kill_left_in_the_outbox_goes_with_the_next_snapshot(node: Node) -> None:
+    node.outbox.write("20260101T000000Z-01234567", iter([b"data"]))
+    (half,) = node.outbox._folder.iterdir()
+    node.run()
+    assert half.exists()  # it may be at work for an hour
+    os.utime(half, (0, 0))
+    node.run(attempt=2)
+    assert not half.exists()
+
+
+def test_an_outbox_that_can_not_be_read_stops_no_snapshot(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(box: OutboxFolder) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "outbox")
+
+    monkeypatch.setattr(OutboxFolder, "sweep", unreadable)
+    assert node.run()["stored"]
+
+
+def test_a_file_that_does_not_read_back_as_it_was_verified_is_not_kept(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(node)
+    write = OutboxFolder.write
+
+    def rots(box: OutboxFolder, snapshot_id: str, chunks: Any) -> tuple[int, str]:
+        (path,) = node.work.rglob("snapshot.db")
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        return write(box, snapshot_id, chunks)
+
+    monkeypatch.setattr(OutboxFolder, "write", rots)
+    with pytest.raises(SnapshotInvalid, match="read back"):
+        node.run()
+    assert list(node.outbox._folder.iterdir()) == []
+
+
+def test_a_late_one_that_finds_no_place_is_not_told_as_kept(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    away(node)
+    folder = node.work.with_name(f"{node.work.name}-outbox")
+    monkeypatch.setattr(Node, "outbox", property(lambda self: OutboxFolder(folder, Bounds(1, 10**9))))
+    newest = node.run()["snapshot_id"]
+    with pytest.raises(AwsUnavailable, match="away"):
+        node.run(op_id="snapshot-late", requested_at="2026-01-30T12:00:00Z")
+    assert [one.snapshot_id for one in node.outbox.kept()] == [newest]
+
+
+def test_one_that_can_not_be_read_on_this_node_stays_and_stops_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(node)
+    for hour in range(2):
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
+    first, second = (one.snapshot_id for one in node.outbox.kept())
+    back(node)
+    open_ = OutboxFolder.open
+
+    def failing_disk(box: OutboxFolder, snapshot_id: str) -> Any:
+        if snapshot_id == first:
+            raise OSError(errno.EIO, "Input/output error", first)
+        return open_(box, snapshot_id)
+
+    monkeypatch.setattr(OutboxFolder, "open", failing_disk)
+    with pytest.raises(OSError, match="Input/output"):
+        ship(node)
+    assert [one.snapshot_id for one in node.outbox.kept()] == [first]
+    assert [one.manifest.snapshot_id for one in catalogue.backups(node.store, "prod")] == [second]
+
+
+def test_a_store_that_never_says_that_it_has_it_gets_one_object_of_it(node: Node) -> None:
+    """What is kept goes under the same key each time, which a store that has it by then does not take again."""
+    away(node)
+    node.run()
+    back(node)
+    node.store.failures.always("put_if_absent", AwsUnavailable("away"))
+    keys = []
+    node.store.before = lambda call, key: keys.append(key) if call == "put" else None
+    for _ in range(2):
+        with pytest.raises(AwsUnavailable):
+            ship(node)
+    assert len(keys) == 2
+    assert len(set(keys)) == 1

@@ -1,6 +1,7 @@
 """The operation `snapshot`: one backup or nothing, refusals with their rule, and one manifest whatever happens."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from agent.errors import (
     SnapshotInvalid,
 )
 from agent.operations import catalogue, committing, compression, leftovers, snapshot
+from agent.operations.following import Following
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job, Steps
 from tests.unit.fakes import (
@@ -421,6 +423,26 @@ def test_what_a_killed_attempt_left_is_removed_before_the_next_one_stores(node: 
     node.run(attempt=2)
     assert node.store.abandoned == ["hourly/data/prod/old.db.zst"]
     assert not list(node.work.iterdir())
+
+
+def test_a_whole_file_of_a_former_attempt_is_never_taken_for_what_is_saved_now(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone before anybody follows: a name in the folder is then a file of this attempt."""
+    former = node.job().folder / "snapshot.db"
+    former.write_bytes(snapshot_bytes(fill=b"key and former "))
+    found = []
+    begins = Following.begins
+
+    def looks(following: Following) -> None:
+        begins(following)
+        found.append(former.exists())
+
+    monkeypatch.setattr(Following, "begins", looks)
+    node.run()
+    assert found == [False]
+    (manifest,) = node.manifests()
+    assert manifest.raw_sha256 == hashlib.sha256(node.etcd.content).hexdigest()
 
 
 def test_what_was_half_written_beside_the_attempts_is_removed(node: Node) -> None:
