@@ -6,10 +6,11 @@ ARGS ?=
 CASES ?= 100000
 SUITE ?= requests
 SEEDS ?= 1-5
+SEED ?= 1
 # pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
 PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: bench chaos check clean demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
+.PHONY: bench chaos check clean damaged demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
 
 chaos: venv etcd ## Faults put into the real agent; SUITE=requests SEEDS=1-100 CASE="…" RESULTS=docs/results
 	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
@@ -26,6 +27,10 @@ check: venv ## Lint, format, types, layers, systemd units
 
 clean: ## Remove what the other targets made, the cache of fetched programs too
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+damaged: CASES = 10000
+damaged: venv etcd ## Damaged snapshots, none of which may be accepted; CASES=10000 SEED=1
+	@$(PYTHON_OF_VENV) -m tests.damage --cases $(CASES) --seed $(SEED) $(ARGS)
 
 demo: venv etcd lambdas ## A whole control plane here, one backup through it, and its trace
 	@$(PYTHON_OF_VENV) -m tests.sandbox.demo $(ARGS)

@@ -1,0 +1,1 @@
+"""Damaged snapshots of a real etcd, offered to whatever takes snapshots for good."""
