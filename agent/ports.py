@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent.domain.cluster import Alarm, EndpointStatus, Member
+from agent.domain.hash_kv import HashKV
 from agent.domain.outbox import Bounds, Draft, Kept
 
 MOST_SMALL_BYTES = 4 * 1024 * 1024  # of what `Store.read` takes for a manifest or a record
@@ -54,6 +55,10 @@ class Etcd(Protocol):
         """How many keys live at a revision; None where it is compacted."""
         ...
 
+    def hash_kv(self, revision: int, *, timeout_s: float) -> HashKV | None:
+        """HashKV of the member at the endpoint; None where the revision is compacted. Its writes wait for it."""
+        ...
+
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None: ...
 
 
@@ -82,6 +87,18 @@ class SnapshotTool(Protocol):
         ...
 
     def status(self, path: Path) -> SnapshotFile: ...
+
+
+class HashTool(Protocol):
+    """etcdutl from 3.6 on."""
+
+    def describe(self) -> str:
+        """Name and version."""
+        ...
+
+    def hash_kv(self, path: Path, revision: int) -> HashKV:
+        """HashKV of a file at a revision. It may write into the file."""
+        ...
 
 
 class UploadJournal(Protocol):

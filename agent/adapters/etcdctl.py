@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import msgspec
 
 from agent.adapters import process
+from agent.adapters.etcdctl_hashkv import COMPACTED, EndpointHashKV, the_one
 from agent.config import EtcdConfig
 from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Member, hex_id
 from agent.domain.etcd_failure import classify
 from agent.domain.etcd_tools import tool_version
+from agent.domain.hash_kv import HashKV
 from agent.errors import BadInput, EtcdAnswerInvalid, EtcdError
 
 DIAL_TIMEOUT_S = 2
@@ -144,10 +146,24 @@ class Etcdctl:
         try:
             answer: _Range = self._json(arguments, _Range)
         except EtcdError as error:
-            if "required revision has been compacted" in error.message:
+            if COMPACTED in error.message:
                 return None
             raise
         return answer.count
+
+    def hash_kv(self, revision: int, *, timeout_s: float) -> HashKV | None:
+        """The member's HashKV at a revision; None where it is compacted.
+
+        The member's writes wait for its whole scan, which it ends whether or not this call does.
+        """
+        arguments = ["endpoint", "hashkv", f"--rev={max(revision, 1)}"]  # 0 would mean the newest
+        try:
+            completed = self._run([*arguments, "-w", "json"], timeout_s=timeout_s)
+        except EtcdError as error:
+            if COMPACTED in error.message:
+                return None
+            raise
+        return the_one(decode(completed.stdout, list[EndpointHashKV], " ".join(arguments)), self.endpoint)
 
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None:
         """Writes the local member's snapshot to `path` by way of `path.part`, which is gone when this raises.

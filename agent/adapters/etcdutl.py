@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from agent.adapters import process
+from agent.domain.hash_kv import HashKV
 from agent.errors import CommandKilled, CommandMissing, EtcdAnswerInvalid, SnapshotInvalid
 from agent.ports import SnapshotFile
 
 STATUS_TIMEOUT_S = 600.0
+HASH_TIMEOUT_S = 600.0
 VERSION_TIMEOUT_S = 10.0
 OUT_OF_MEMORY = ("runtime: out of memory", "cannot allocate memory")
 STDERR_TAIL_CHARACTERS = 1500
@@ -24,6 +26,12 @@ class _Status(msgspec.Struct):
     revision: Count
     totalKey: Count  # noqa: N815 - the tool's own spelling
     totalSize: Count  # noqa: N815
+
+
+class _FileHash(msgspec.Struct):
+    hash: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    hashRevision: Count  # noqa: N815
+    compactRevision: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # noqa: N815
 
 
 class SnapshotStatus:
@@ -45,6 +53,14 @@ class SnapshotStatus:
         completed = process.run([program, "snapshot", "status", str(path), "-w", "json"], timeout_s=STATUS_TIMEOUT_S)
         return read_status(Path(program).name, completed)
 
+    def hash_kv(self, path: Path, revision: int) -> HashKV:
+        """HashKV of a snapshot file at a revision, by `etcdutl hashkv`, which 3.6 and later have.
+
+        It opens the file to write: so only ever of a copy. Raises SnapshotInvalid, CommandKilled, CommandMissing.
+        """
+        argv = [self._find("etcdutl"), "hashkv", str(path), f"--rev={max(revision, 1)}", "-w", "json"]
+        return read_hash(process.run(argv, timeout_s=HASH_TIMEOUT_S))
+
     def _program(self) -> str:
         try:
             return self._find("etcdutl")
@@ -63,6 +79,17 @@ def read_status(name: str, completed: process.Completed) -> SnapshotFile:
             "etcdutl is missing: this etcdctl can not read snapshot files, from 3.6 on only etcdutl does",
             hint="put etcdutl beside etcdctl, or set etcd.tools_dir to a folder that has both",
         )
+    status: _Status = _decode(what, completed, _Status)
+    return SnapshotFile(status.hash, status.revision, status.totalKey, status.totalSize)
+
+
+def read_hash(completed: process.Completed) -> HashKV:
+    """The hash that etcdutl printed. Raises as `read_status` does."""
+    found: _FileHash = _decode("`etcdutl hashkv`", completed, _FileHash)
+    return HashKV(found.hash, found.compactRevision, found.hashRevision)
+
+
+def _decode(what: str, completed: process.Completed, kind: Any) -> Any:
     if completed.returncode < 0 or any(text in completed.stderr for text in OUT_OF_MEMORY):
         raise CommandKilled(
             f"{what} was killed or had no memory (exit {completed.returncode}): {_first_line(completed.stderr)}",
@@ -75,13 +102,12 @@ def read_status(name: str, completed: process.Completed) -> SnapshotFile:
             hint="the member's own file may be damaged: compare `etcdctl endpoint hashkv --cluster`",
         )
     try:
-        status = msgspec.json.decode(completed.stdout.encode(), type=_Status)
+        return msgspec.json.decode(completed.stdout.encode(), type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise EtcdAnswerInvalid(
             f"{what} printed something unexpected: {error}: {completed.stdout[:120]!r}",
-            hint=f"is {name}'s version 3.4 to 3.7? see `{name} version`",
+            hint="is its version 3.4 to 3.7? see `etcdutl version`",
         ) from None
-    return SnapshotFile(status.hash, status.revision, status.totalKey, status.totalSize)
 
 
 def _first_line(stderr: str) -> str:

@@ -15,7 +15,7 @@ MOST_PIN_BYTES = 64 * 1024
 # The largest of any version so far has 25 MB.
 MOST_TOOL_BYTES = 128 * 1024 * 1024
 _VERSION = re.compile(r"etcd(?:ctl|utl) version:\s*([0-9][^\s]*)")
-_MINOR = re.compile(r"v?([0-9]+\.[0-9]+)(?:\.|\Z)")
+_MINOR = re.compile(r"v?([0-9]+)\.([0-9]+)(?:\.|\Z)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -60,8 +60,14 @@ def tool_version(printed: str) -> str | None:
 
 def same_minor(one: str, other: str) -> bool:
     """Whether two versions are of one minor, such as 3.5.16 and 3.5.21; unreadable ones are not."""
-    first, second = _MINOR.match(one), _MINOR.match(other)
-    return first is not None and second is not None and first[1] == second[1]
+    first = minor_version(one)
+    return first is not None and first == minor_version(other)
+
+
+def minor_version(version: str) -> tuple[int, int] | None:
+    """Major and minor as numbers, such as (3, 5) of 3.5.16; None of what is no version."""
+    match = _MINOR.match(version)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def search_folders(path_variable: str, exe: str) -> list[str]:

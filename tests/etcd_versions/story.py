@@ -295,6 +295,8 @@ def _snapshot_files(teller: Storyteller, member: EtcdMember, work: Path) -> None
     altered[len(whole) // 2] ^= 0xFF
     (work / "cor.db").write_bytes(altered)
     (work / "trunc.db").write_bytes(whole[: len(whole) // 2])
+    (work / "copy.db").write_bytes(whole)  # it writes into the file
+    teller.answers("etcdutl-hashkv", "etcdutl", "hashkv", "copy.db", "--rev=21")
     for program in ("etcdctl", "etcdutl"):
         teller.answers(f"snapshot-status-{program}", program, "snapshot", "status", "s.db")
         for damage in ("cor", "trunc"):

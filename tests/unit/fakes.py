@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.domain.cluster import Alarm, EndpointStatus, Member
+from agent.domain.hash_kv import HashKV
 from agent.errors import KeyTaken, SnapshotInvalid, SnapshotNotFound
 from agent.ports import SnapshotFile, StoredObject, UploadJournal
 
@@ -64,6 +65,8 @@ class FakeEtcd:
     revisions: dict[str, int] = field(default_factory=dict)
     members_asked: list[int] = field(default_factory=list)
     live_keys: int | None = 7
+    hash_answer: HashKV | None = field(default_factory=lambda: HashKV(0xAB, -1, None, OWN))
+    hashed: list[tuple[int, float]] = field(default_factory=list)
     content: bytes = field(default_factory=snapshot_bytes)
 
     @property
@@ -91,6 +94,11 @@ class FakeEtcd:
         self.failures.check("count_keys")
         return self.live_keys
 
+    def hash_kv(self, revision: int, *, timeout_s: float) -> HashKV | None:
+        self.failures.check("hash_kv")
+        self.hashed.append((revision, timeout_s))
+        return self.hash_answer
+
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None:
         part = path.with_name(path.name + ".part")
         part.write_bytes(self.content[:100])
@@ -111,10 +119,19 @@ class FakeTool:
 
     failures: Failures = field(default_factory=Failures)
     revision: int = 21
+    name: str = "etcdutl 3.5.16"
+    hash_answer: HashKV = field(default_factory=lambda: HashKV(0xAB, -1, 21))
+    hashed: list[bytes] = field(default_factory=list)
 
     def describe(self) -> str:
         self.failures.check("describe")
-        return "etcdutl 3.5.16"
+        return self.name
+
+    def hash_kv(self, path: Path, revision: int) -> HashKV:
+        self.failures.check("tool_hash")
+        self.hashed.append(path.read_bytes())
+        path.write_bytes(b"written into")  # as the real one does
+        return self.hash_answer
 
     def status(self, path: Path) -> SnapshotFile:
         self.failures.check("tool_status")
