@@ -18,6 +18,7 @@ from agent.node import Node, load_node
 if TYPE_CHECKING:
     from agent.adapters.etcd_tools import EtcdTools
     from agent.daemon import Daemon
+    from agent.operations.content import ContentPorts
     from agent.operations.prune import PrunePorts
     from agent.operations.snapshot import SnapshotPorts
     from agent.ports import Eraser, Etcd, Outbox, SnapshotTool, Store
@@ -64,6 +65,18 @@ def make_snapshot_tool(node: Node) -> "SnapshotTool":
     from agent.adapters.etcdutl import SnapshotStatus
 
     return SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
+
+
+def make_content_ports(node: Node) -> "ContentPorts":
+    """etcd and the doors to its other members, the store, and what a hash may cost a member."""
+    from agent.adapters.etcdutl import SnapshotStatus
+    from agent.operations.content import ContentPorts
+
+    settings, tool = node.config.verify, SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
+    return ContentPorts(
+        make_etcd(node), partial(make_etcd, node), tool, make_store(node), files.free_bytes,
+        settings.content_max_db_bytes, settings.content_timeout_s,
+    )  # fmt: skip
 
 
 def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
@@ -166,7 +179,7 @@ def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
     from agent.adapters import process
     from agent.domain.request import Record
-    from agent.operations import leftovers, outbox, prune, snapshot, verify
+    from agent.operations import content, leftovers, outbox, prune, snapshot, verify
     from agent.operations import tools as etcd_tools
     from agent.operations.outbox import ShipPorts
     from agent.operations.steps import Job, Operation, Run, Steps
@@ -195,12 +208,17 @@ def make_worker(node: Node) -> "Worker":
 
         return run
 
+    def run_verify(job: Job, steps: Steps) -> dict[str, Any]:
+        if job.request.params.get("level") == content.LEVEL:
+            return content.run(job, make_content_ports(node), steps)
+        return verify.run(job, make_snapshot_ports(node), steps)
+
     operations = {
         "snapshot": Operation(
             run=with_tools(lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps)),
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
         ),
-        "verify": Operation(with_tools(lambda job, steps: verify.run(job, make_snapshot_ports(node), steps))),
+        "verify": Operation(with_tools(run_verify)),
         "outbox": Operation(
             run=lambda job, steps: outbox.run(job, ShipPorts(make_store(node), make_outbox(node)), steps),
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),

@@ -84,6 +84,13 @@ class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_interval_s: Seconds = 60
 
 
+class VerifyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What verifying may cost: level `content` keeps the writes of a follower waiting while it hashes its data."""
+
+    content_max_db_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 1024**3
+    content_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=600)] = 60
+
+
 class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `snapshot prune` leaves of each class: so many of the newest, and none younger than so many days."""
 
@@ -127,6 +134,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreConfig = StoreConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     outbox: OutboxConfig = OutboxConfig()
+    verify: VerifyConfig = VerifyConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     daemon: DaemonConfig = DaemonConfig()

@@ -165,6 +165,12 @@ class SnapshotInvalid(AgentError):
     code = "snapshot_invalid"
 
 
+class ContentDiffers(AgentError):
+    """A snapshot, or the member it was taken from, does not hold what another member holds at the same revision."""
+
+    code = "content_differs"
+
+
 class SnapshotNotFound(AgentError):
     """No manifest matches what was asked for."""
 

@@ -15,6 +15,7 @@ from agent.domain.request import ErrorResult
 from agent.errors import EXIT_OK, AgentError, Refused
 from agent.node import Node
 from agent.operations import dry_run
+from agent.operations.content import LEVEL
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job
 
@@ -35,8 +36,7 @@ def print_verdict(node: Node, operation: str, params: Mapping[str, str], as_json
     error: ErrorResult | None = None
     exit_code = EXIT_OK
     try:
-        ports = replace(bootstrap.make_snapshot_ports(node), free_bytes=_free_bytes)
-        plan = PLANS[operation](job, ports)
+        plan = _plan(node, job)
     except AgentError as failure:  # a verdict is what was asked for, so it is no failure of this command
         exit_code = failure.exit_code
         rule = f"[{failure.rule}] " if isinstance(failure, Refused) else ""
@@ -50,6 +50,12 @@ def print_verdict(node: Node, operation: str, params: Mapping[str, str], as_json
     else:
         _print(document, error)
     return exit_code
+
+
+def _plan(node: Node, job: Job) -> dict[str, Any]:
+    if job.request.params.get("level") == LEVEL:
+        return dry_run.plan_content(job, bootstrap.make_content_ports(node))
+    return PLANS[job.request.operation](job, replace(bootstrap.make_snapshot_ports(node), free_bytes=_free_bytes))
 
 
 def _print(document: Mapping[str, Any], error: ErrorResult | None) -> None:

@@ -58,19 +58,30 @@ def create(
 @snapshot.command()
 @click.argument("identifier", metavar="[ID|latest]", required=False)
 @click.option("--all", "every", is_flag=True, help="All of them, one after the other.")
+@click.option("--level", type=click.Choice(["structure", "content"]), default="structure", show_default=True)
+@click.option("--force", is_flag=True, help="Of --level content: although a member was asked in the last 24 hours.")
 @_mutating
 @click.pass_obj
 def verify(
-    flags: tuple[str, ...], identifier: str | None, every: bool, wait: bool, timeout_s: float | None, dry_run: bool,
-    as_json: bool,
+    flags: tuple[str, ...], identifier: str | None, every: bool, level: str, force: bool, wait: bool,
+    timeout_s: float | None, dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Read a stored snapshot back and check it.
 
     Every byte is read; the outcome is recorded beside the snapshot, and one found damaged is good no more.
+
+    --level content compares it with what another member holds at the same revision. That stalls the writes of a
+    follower while it hashes its data, so it is done at most daily, and only where the cluster can spare a member.
     """
     if every == (identifier is not None):
         raise BadInput("name one snapshot, `latest`, or --all", hint="`etcd-agent snapshot list` shows them")
-    return _ask(flags, "verify", {"id": identifier or "all"}, wait, timeout_s, dry_run, as_json)
+    of_content = level == "content"
+    if not of_content and force:
+        raise BadInput("--force is of --level content", hint="leave it out")
+    if of_content and every:
+        raise BadInput("--level content is for one snapshot: a member stalls for each", hint="name it, or `latest`")
+    asked = ({"level": level} if of_content else {}) | ({"force": "true"} if force else {})
+    return _ask(flags, "verify", {"id": identifier or "all", **asked}, wait, timeout_s, dry_run, as_json)
 
 
 @snapshot.command()

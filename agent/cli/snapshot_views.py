@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agent.cli import tables
 from agent.domain.request import Result, parse_moment
 from agent.domain.snapshot import Backup, Check, Manifest
-from agent.domain.soundness import found_damaged, highest_passed, last_read_back, why_not_good
+from agent.domain.soundness import found_damaged, found_different, highest_passed, last_read_back, why_not_good
 from agent.errors import BadInput
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ def row(backup: Backup, latest: Backup | None) -> dict[str, Any]:
         "raw_size_bytes": manifest.raw_size_bytes, "size_bytes": manifest.data.size_bytes,
         "checks": {check.level: check.outcome for check in manifest.checks},
         "verifications": [
-            {"level": one.level, "passed": one.passed, "checked_at": one.checked_at, "message": one.message}
+            {
+                "level": one.level, "passed": one.passed, "speaks_against": one.speaks_against,
+                "checked_at": one.checked_at, "message": one.message,
+            }
             for one in backup.verifications
         ],
         "verified": {"level": highest.level, "checked_at": highest.checked_at} if highest else None,
         "last_read_back": last_read_back(backup), "found_damaged": found_damaged(backup),
+        "found_different": found_different(backup),
         "good": backup.is_good, "why_not_good": why_not_good(backup),
         "latest": latest is not None and manifest.snapshot_id == latest.manifest.snapshot_id,
         "node": manifest.node, "etcd_version": manifest.etcd_version, "trace_id": manifest.trace_id,
@@ -92,6 +96,11 @@ def named(operation: str, result: Result | None) -> list[tables.Pair]:
         return []
     output = result.output
     if operation == "verify":
+        if output.get("level") == "content":
+            return [
+                ("compared", f"{output.get('snapshot_id')}: {output.get('compared')}"),
+                ("where", str(output.get("store", ""))),
+            ]
         passed = [one for one in output.get("verified", []) if one.get("passed")]
         rows: list[tables.Pair] = [("verified", f"{one.get('snapshot_id')}, {one.get('checked_at')}") for one in passed]
         left = output.get("passed", 0) - len(passed)
@@ -202,6 +211,8 @@ def _verified(one: Mapping[str, Any], now: datetime) -> "Text":
     text = tables.plain("")
     if damaged:
         text.append(f"DAMAGED, found {_ago(damaged, now)}; ", style="bold red")
+    if one["found_different"]:
+        text.append(f"DIFFERS from another member, found {_ago(one['found_different'], now)}; ", style="bold red")
     text.append(tables.printable(f"{highest['level']} {_ago(highest['checked_at'], now)}") if highest else "nothing")
     if read_back:
         text.append(f", read back {_ago(read_back, now)}", style="green")

@@ -45,7 +45,7 @@ OPERATIONS: Mapping[str, OperationKind] = {
             "verify",
             "backup",
             ssm_may_ask=True,
-            params={"id": f"latest|all|{SNAPSHOT_ID_PATTERN}"},
+            params={"id": f"latest|all|{SNAPSHOT_ID_PATTERN}", "level": "structure|content", "force": "true|false"},
             required=frozenset({"id"}),
         ),
         OperationKind("prune", "backup", ssm_may_ask=False),

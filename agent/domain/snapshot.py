@@ -22,7 +22,7 @@ OLDER_VERSIONS = "compare it with its older versions"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Level = Literal["trailer", "structure", "fresh", "stored", "content", "drill"]
-Outcome = Literal["passed", "failed", "unavailable", "skipped"]
+Outcome = Literal["passed", "failed", "unavailable", "skipped", "not_comparable"]
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _MANIFEST_NAME = re.compile(rf"({SNAPSHOT_ID_PATTERN})\.json\Z")
 _DATA_KEY = re.compile(rf"([a-z]+)/data/([^/]+)/({SNAPSHOT_ID_PATTERN})-[0-9a-f]{{8}}\.db\.zst\Z")
@@ -95,6 +95,16 @@ class Verification(msgspec.Struct, frozen=True):
     def passed(self) -> bool:
         return bool(self.checks) and all(check.outcome == "passed" for check in self.checks)
 
+    @property
+    def speaks_against(self) -> bool:
+        """Whether the snapshot is not to be trusted any more; what could not be compared says nothing of it.
+
+        Records only come together, none takes another one back: of two that disagree, the worse one counts.
+        """
+        outcomes = {check.outcome for check in self.checks}
+        neutral = self.level == "content" and outcomes and outcomes <= {"passed", "not_comparable"}
+        return not (self.passed or neutral)
+
 
 @dataclass(frozen=True)
 class Backup:
@@ -111,12 +121,12 @@ class Backup:
 
     @property
     def is_sound(self) -> bool:
-        """Its bytes were verified when it was made, and not found damaged since."""
+        """Its bytes were verified when it was made, and found neither damaged nor different since."""
         outcomes = {check.level: check.outcome for check in self.manifest.checks}
         return (
             all(outcomes.get(level) == "passed" for level in ("trailer", "structure"))
             and outcomes.get("stored") in ("passed", "unavailable")
-            and not any(not verification.passed for verification in self.verifications)
+            and not any(verification.speaks_against for verification in self.verifications)
         )
 
 

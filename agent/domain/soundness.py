@@ -1,6 +1,6 @@
 """How far a backup was verified, and why it is not counted as good, in words."""
 
-from agent.domain.snapshot import Backup, Check, Level
+from agent.domain.snapshot import Backup, Check, Level, Verification
 
 NEEDED: tuple[Level, ...] = ("trailer", "structure", "fresh")
 LADDER: tuple[Level, ...] = (*NEEDED, "stored", "content", "drill")
@@ -22,12 +22,23 @@ def highest_passed(backup: Backup) -> Check | None:
 
 def last_read_back(backup: Backup) -> str:
     """When all of it was last read out of the store and found right; empty when it never was."""
-    return max((one.checked_at for one in backup.verifications if one.passed), default="")
+    moments = (one.checked_at for one in backup.verifications if one.passed and one.level != "content")
+    return max(moments, default="")
 
 
 def found_damaged(backup: Backup) -> str:
     """When it was first found damaged in the store; empty when it was not."""
-    return min((one.checked_at for one in backup.verifications if not one.passed), default="")
+    return _first_against(backup, of_content=False)
+
+
+def found_different(backup: Backup) -> str:
+    """When another member was first found to hold other data at its revision; empty when none was."""
+    return _first_against(backup, of_content=True)
+
+
+def _first_against(backup: Backup, *, of_content: bool) -> str:
+    against = (one for one in backup.verifications if one.speaks_against and (one.level == "content") is of_content)
+    return min((one.checked_at for one in against), default="")
 
 
 def why_not_good(backup: Backup) -> list[str]:
@@ -37,8 +48,12 @@ def why_not_good(backup: Backup) -> list[str]:
     if outcomes.get("stored") not in ("passed", "unavailable"):
         reasons.append(f"stored {outcomes.get('stored', 'not checked')}")
     reasons += [
-        f"found damaged {verification.checked_at}: {verification.message or 'no reason given'}"
-        for verification in backup.verifications
-        if not verification.passed
+        f"{_found(record)} {record.checked_at}: {record.message or 'no reason given'}"
+        for record in backup.verifications
+        if record.speaks_against
     ]
     return reasons
+
+
+def _found(record: Verification) -> str:
+    return "content differs, found" if record.level == "content" else "found damaged"

@@ -4,13 +4,18 @@ from typing import Any
 
 from agent.domain import cluster
 from agent.errors import NoSpace, SnapshotInvalid
-from agent.operations import catalogue, committing
+from agent.operations import catalogue, committing, content
 from agent.operations import source as sources
+from agent.operations.content import ContentPorts
 from agent.operations.snapshot import STORE_TROUBLE, SnapshotPorts
 from agent.operations.steps import Job
 
 SNAPSHOT_STEPS = ("preflight", "save", "verify", "store", "manifest")
 VERIFY_STEPS = ("find", "download", "verify", "record")
+CONTENT_STEPS = {
+    "file": ("find", "plan", "download", "hash", "claim", "ask", "record"),
+    "members": ("find", "plan", "claim", "ask", "record"),
+}
 
 
 def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
@@ -71,6 +76,24 @@ def plan_verify(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
         "download_bytes": sum(backup.manifest.data.size_bytes for backup in chosen),
         "free_bytes": free_bytes,
         "needed_bytes": largest_bytes,
+        "store": ports.store.describe(),
+        "tool": ports.tool.describe(),
+    }
+
+
+def plan_content(job: Job, ports: ContentPorts) -> dict[str, Any]:
+    """What would be compared, and whose writes would wait. Raises what the operation would before it asks."""
+    manifest = content.chosen(job, ports)
+    made = content.plan(job, ports, manifest)
+    content.require_apart(job, ports)
+    return {
+        "steps": list(CONTENT_STEPS[made.kind]),
+        "snapshot": manifest.snapshot_id,
+        "revision": manifest.revision,
+        "compares": "the stored file and a member" if made.kind == "file" else "two members, not the file",
+        "asks": [asked.name for asked in made.asked],
+        "stalls_db_bytes": max(asked.status.db_size_bytes for asked in made.asked),
+        "timeout_s": ports.timeout_s,
         "store": ports.store.describe(),
         "tool": ports.tool.describe(),
     }

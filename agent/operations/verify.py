@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.domain import snapshot
 from agent.domain.request import format_moment
 from agent.domain.snapshot import Backup, Check, Manifest, Verification
 from agent.errors import (
@@ -17,14 +16,12 @@ from agent.errors import (
     NoSpace,
     SnapshotInvalid,
     SnapshotNotFound,
-    StoreError,
 )
 from agent.logs import emit
-from agent.operations import catalogue, leftovers, retrieval
+from agent.operations import catalogue, leftovers, records, retrieval
 from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job, Steps
 
-MOST_IN_A_SECOND = 20
 MOST_NAMED = 20  # in a result, which SSM cuts off at 24,000 characters
 MOST_MESSAGE_CHARACTERS = 300
 READS = 2  # of bytes that seem damaged: a record of that stays for ever, so the way here must not be the reason
@@ -71,7 +68,7 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
 
 
 def _verified_at(backup: Backup) -> str:
-    return max((record.checked_at for record in backup.verifications), default="")
+    return max((record.checked_at for record in backup.verifications if record.level != "content"), default="")
 
 
 def _verify_each(job: Job, ports: SnapshotPorts, steps: Steps, chosen: Sequence[Backup]) -> _Round:
@@ -155,13 +152,7 @@ def _download(ports: SnapshotPorts, manifest: Manifest, path: Path, on_bytes: Ca
 
 
 def _record(ports: SnapshotPorts, manifest: Manifest, record: Verification, moment: datetime) -> None:
-    """Another node's record of the same second must not hide ours, which may say the opposite."""
-    metadata = {"trace-id": record.trace_id, "op-id": record.op_id, "cluster": manifest.cluster}
-    content = snapshot.encode(record)
-    moments = (moment + timedelta(seconds=later) for later in range(MOST_IN_A_SECOND))
-    keys = (snapshot.verification_key(manifest, record.level, one) for one in moments)
-    if not any(ports.store.put_if_absent(key, content, metadata=metadata) for key in keys):
-        raise StoreError(f"the outcome for {record.snapshot_id} can not be recorded: every name for it is taken")
+    records.write(ports.store, manifest, record, moment)
     level = logging.INFO if record.passed else logging.ERROR
     emit(
         log, level, "snapshot.checked", f"{record.snapshot_id}: {record.message or 'restorable bytes'}",

@@ -1,25 +1,32 @@
 """The main job on each version: by a command and by an event through Lambda and SSM, stored, and verified later."""
 
+import base64
 import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lambdas.build import build
+from tests.etcd_versions import divergence
 from tests.etcd_versions.record_outputs import exact_version
 from tests.sandbox import control_plane, kubernetes_data
 from tests.sandbox.control_plane import ControlPlane
+from tests.sandbox.etcd_cluster import EtcdMember, call
 from tests.sandbox.lambda_runtime import invoke, schedule_event
 from tests.sandbox.nodes import AgentNode
 from tests.sandbox.processes import wait_until
 
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
 pytestmark = [pytest.mark.e2e, pytest.mark.etcd]
 HANDLER = "lambdas.backup.handler"
+MARK = b"a value that is found again in the file"
 CHECKS = {"trailer": "passed", "structure": "passed", "fresh": "passed", "stored": "passed"}
 
 
@@ -88,3 +95,35 @@ def test_a_snapshot_by_an_event_is_stored_and_verified(world: World) -> None:
     manifest = manifest_of(node, answer["op_id"])
     assert manifest["trace_id"] == answer["trace_id"]
     holds(world, node, manifest)
+
+
+def leads(member: EtcdMember) -> bool:
+    with member.connection() as connection:
+        status = call(connection, "/v3/maintenance/status", {})
+    return bool(status["leader"] == status["header"]["member_id"])
+
+
+def checked(node: AgentNode) -> "CompletedProcess[str]":
+    """A snapshot of this node, compared with another member."""
+    taken = node.run("snapshot", "create", "--json")
+    assert taken.returncode == 0, taken.stderr
+    return node.run("snapshot", "verify", "latest", "--level", "content")
+
+
+def test_a_snapshot_is_compared_with_another_member_and_what_differs_is_flagged(world: World) -> None:
+    """Last of all: it leaves a member altered."""
+    one, other = (node for node in world.plane.nodes if not leads(node.member))
+    with one.member.connection() as connection:
+        key, value = (base64.b64encode(text).decode() for text in (b"/registry/marked", MARK))
+        call(connection, "/v3/kv/put", {"key": key, "value": value})
+    equal = checked(one)
+    assert equal.returncode == 0, equal.stderr
+    assert "agree at revision" in equal.stdout
+    divergence.alter(world.plane.etcd, one.member, MARK)
+    differs = checked(other)
+    assert differs.returncode == 1
+    assert "DIFFER at revision" in differs.stdout + differs.stderr
+    newest = json.loads(other.run("snapshot", "list", "--json").stdout)["snapshots"][0]
+    assert (newest["good"], newest["latest"]) == (False, False)
+    assert "content differs" in newest["why_not_good"][0]
+    assert "content.differs" in [line["event"] for line in other.log_lines() if line["level"] == "ERROR"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SnapshotInvalid, StoreError
-from agent.operations import catalogue, verify
+from agent.operations import catalogue, records
 from tests.unit.test_verify_operation import Node
 
 
@@ -45,4 +45,4 @@ def test_a_record_that_finds_no_name_is_a_failure(node: Node) -> None:
     node.store.before = always_taken
     with pytest.raises(StoreError, match="can not be recorded"):
         node.verify(manifest.snapshot_id)
-    assert sum(".verified-" in key for key in node.store.objects) == verify.MOST_IN_A_SECOND
+    assert sum(".verified-" in key for key in node.store.objects) == records.MOST_IN_A_SECOND
