@@ -258,6 +258,15 @@ def test_a_store_that_is_away_says_so(
     assert refusal(capsys, 1, "latest", "etcd.db")["code"] == "store_error"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Where the tests were started with INT ignored, as in the background of a script, Python has no handler for it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["while it is read", "while the tool looks"])
 def test_a_signal_leaves_nothing(
