@@ -1,6 +1,7 @@
 """Tools a version newer or older than the server: right answers or a declared error, never a wrong answer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,8 @@ def test_reads_are_the_same_by_tools_of_the_next_version(crossed: tuple[Servers,
     own = server.client
     revision = server.put("/registry/a", "1")
     assert client.linearizable_revision() == own.linearizable_revision() == revision
-    assert client.status() == own.status()
+    # The file's size is etcd's own matter: it grows a little after the put.
+    assert replace(client.status(), db_size_bytes=0) == replace(own.status(), db_size_bytes=0)
     assert client.members() == own.members()
     assert client.count_keys(revision) == own.count_keys(revision) == 1
     later = server.put("/registry/a", "2")
