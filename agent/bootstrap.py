@@ -54,10 +54,12 @@ def configure_root_logs() -> None:
 
 def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     """etcd, the snapshot tool and the store of this node."""
+    from agent.operations.compression import Effort
     from agent.operations.snapshot import SnapshotPorts
 
-    tool = make_snapshot_tool(node)
-    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node))
+    tool, settings = make_snapshot_tool(node), node.config.snapshot
+    effort = Effort(settings.zstd_level, settings.zstd_threads)
+    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort)
 
 
 def make_snapshot_tool(node: Node) -> "SnapshotTool":

@@ -67,10 +67,12 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How old the newest verified snapshot may get, and how long one may take."""
+    """How old the newest verified snapshot may get, how long one may take, and what it may cost this node."""
 
     max_age_s: Seconds = 6 * 3600
     timeout_s: Seconds = 1800
+    zstd_level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
+    zstd_threads: Annotated[int, msgspec.Meta(ge=1, le=4)] = 1
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from agent.errors import SnapshotInvalid
 
@@ -11,14 +12,33 @@ else:
     from backports import zstd
 
 CHUNK_BYTES = 1024 * 1024
-LEVEL = 1
-MOST_WINDOW_LOG = 23  # 8 MiB, as the highest usual level has; a damaged header may ask for gigabytes
+MOST_WINDOW_LOG = 23  # 8 MiB, as level 19 has, the highest usual one; a damaged header may ask for gigabytes
 
 
-def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class Effort:
+    """What compressing may cost: a zstd level from 1 to 19, and how many threads compress.
+
+    One thread is the caller's own, and the plain stream. More cut the stream into jobs of their own, so the bytes
+    differ, and each has buffers beside the caller's.
+    """
+
+    level: int = 1
+    threads: int = 1
+
+
+LEAST_EFFORT = Effort()
+
+
+def compressed(chunks: Iterable[bytes], effort: Effort = LEAST_EFFORT) -> Iterator[bytes]:
     """Chunks of bytes as a zstd stream of one frame with a checksum."""
     parameters = zstd.CompressionParameter
-    compressor = zstd.ZstdCompressor(options={parameters.compression_level: LEVEL, parameters.checksum_flag: 1})
+    compressor = zstd.ZstdCompressor(
+        options={
+            parameters.compression_level: effort.level, parameters.checksum_flag: 1,
+            parameters.nb_workers: _workers(effort.threads),
+        }
+    )  # fmt: skip
     for chunk in chunks:
         if packed := compressor.compress(chunk):
             yield packed
@@ -43,6 +63,12 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise SnapshotInvalid(f"the compressed stream is damaged: {error}") from None
     if not decompressor.eof or decompressor.unused_data:
         raise SnapshotInvalid("the compressed stream is cut short or has a tail that does not belong to it")
+
+
+def _workers(threads: int) -> int:
+    """zstd's own count, where 0 is the calling thread alone; a library that was built without threads has no other."""
+    _, most = zstd.CompressionParameter.nb_workers.bounds()
+    return min(threads, most) if threads > 1 else 0
 
 
 def _ended(decompressor: zstd.ZstdDecompressor) -> bool:

@@ -18,6 +18,7 @@ from agent.domain.snapshot import Manifest, RetentionClass, StoredData
 from agent.errors import AgentError, SnapshotInvalid, StoreError
 from agent.logs import emit
 from agent.operations import committing, compression, leftovers
+from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.steps import Job, Steps
 from agent.ports import Outbox, Store
 
@@ -33,7 +34,9 @@ class ShipPorts:
     outbox: Outbox
 
 
-def keep(box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emergency: bool) -> dict[str, Any]:
+def keep(
+    box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emergency: bool, effort: Effort = LEAST_EFFORT
+) -> dict[str, Any]:  # fmt: skip
     """Compresses the verified file into the outbox. Returns the result's output, whose `stored` is false.
 
     Raises OSError where this node has no room for it either, SnapshotInvalid when the file does not read back as it was
@@ -41,7 +44,7 @@ def keep(box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emerge
     """
     identifier = manifest.snapshot_id
     with path.open("rb") as stream:
-        size_bytes, sha256 = box.write(identifier, compression.compressed(_verified(stream, manifest)))
+        size_bytes, sha256 = box.write(identifier, compression.compressed(_verified(stream, manifest), effort))
     made = msgspec.structs.replace(manifest, data=StoredData("", size_bytes, sha256))
     kept_at, trouble = format_moment(datetime.now(UTC)), ErrorResult(why.code, why.message, why.hint, why.retryable)
     draft = Draft(made, emergency, kept_at, trouble)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from agent.domain.snapshot import Manifest, RetentionClass
 from agent.errors import AwsUnavailable, of_the_node
 from agent.operations import committing, compression
+from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
 from agent.operations.inspection import RawFile
 from agent.operations.steps import Job
@@ -31,8 +32,11 @@ class Sending:
     is read while etcd is looked at.
     """
 
-    def __init__(self, job: Job, target: Store, following: Following, *, emergency: bool) -> None:
+    def __init__(
+        self, job: Job, target: Store, following: Following, *, emergency: bool, effort: Effort = LEAST_EFFORT
+    ) -> None:  # fmt: skip
         self._job, self._target, self._following, self._emergency = job, target, following, emergency
+        self._effort = effort
         self._reserve_s = min(KEEP_RESERVE_S, job.time_left_s() / 4)
         self._pool = ThreadPoolExecutor(1, "sending")
         self._placed: futures.Future[Manifest | None] = futures.Future()
@@ -118,15 +122,17 @@ class Sending:
         if existing is not None:
             return existing
         return committing.send(
-            self._job, self._target, lambda: compression.compressed(self._following.chunks()), self.retention_class,
-            before_commit=self._following.await_verified,
+            self._job, self._target, lambda: compression.compressed(self._following.chunks(), self._effort),
+            self.retention_class, before_commit=self._following.await_verified,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
-def sent(job: Job, target: Store, following: Following, *, emergency: bool) -> Iterator[Sending]:
+def sent(
+    job: Job, target: Store, following: Following, *, emergency: bool, effort: Effort = LEAST_EFFORT
+) -> Iterator[Sending]:  # fmt: skip
     """Sends the file for as long as the block takes; an error there gives it up."""
-    made = Sending(job, target, following, emergency=emergency)
+    made = Sending(job, target, following, emergency=emergency, effort=effort)
     try:
         yield made
     finally:

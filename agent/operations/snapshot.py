@@ -26,6 +26,7 @@ from agent.errors import (
 from agent.logs import emit
 from agent.operations import committing, inspection, leftovers, outbox
 from agent.operations import source as sources
+from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
 from agent.operations.sending import Sending, sent
 from agent.operations.source import Source
@@ -40,13 +41,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SnapshotPorts:
-    """What taking and verifying snapshots needs of the outside; `free_bytes` tells the room in a folder."""
+    """What taking and verifying snapshots needs of the outside; `free_bytes` tells the room in a folder.
+
+    `effort` is what compressing may cost.
+    """
 
     etcd: Etcd
     tool: SnapshotTool
     store: Store
     free_bytes: Callable[[Path], int]
     outbox: Outbox
+    effort: Effort = LEAST_EFFORT
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     outbox.sweep(ports.outbox)
     path = job.folder / "snapshot.db"
     following = Following(path)
-    with sent(job, ports.store, following, emergency=emergency) as sending:
+    with sent(job, ports.store, following, emergency=emergency, effort=ports.effort) as sending:
         with steps.step("preflight"):
             source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
         size_bytes = source.status.db_size_bytes
@@ -88,7 +93,7 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
         except STORE_TROUBLE as why:
             following.give_up()  # nothing of it may be completed any more once it is kept here
             with steps.step("keep"):
-                return outbox.keep(ports.outbox, path, draft, why, emergency=emergency)
+                return outbox.keep(ports.outbox, path, draft, why, emergency=emergency, effort=ports.effort)
 
 
 def _already(job: Job, ports: SnapshotPorts, sending: Sending) -> dict[str, Any] | None:
