@@ -59,7 +59,8 @@ def make_snapshot_ports(node: Node) -> "SnapshotPorts":
 
     tool, settings = make_snapshot_tool(node), node.config.snapshot
     effort = Effort(settings.zstd_level, settings.zstd_threads)
-    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort)
+    at = partial(make_etcd, node) if settings.source == "auto" else None
+    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort, at)
 
 
 def make_snapshot_tool(node: Node) -> "SnapshotTool":

@@ -67,8 +67,9 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How old the newest verified snapshot may get, how long one may take, and what it may cost this node."""
+    """Which member is read, how old the newest verified snapshot may get, how long one may take, and its cost."""
 
+    source: Literal["auto", "local"] = "auto"
     max_age_s: Seconds = 6 * 3600
     timeout_s: Seconds = 1800
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1

@@ -34,7 +34,8 @@ def row(backup: Backup, latest: Backup | None) -> dict[str, Any]:
         "found_different": found_different(backup),
         "good": backup.is_good, "why_not_good": why_not_good(backup),
         "latest": latest is not None and manifest.snapshot_id == latest.manifest.snapshot_id,
-        "node": manifest.node, "etcd_version": manifest.etcd_version, "trace_id": manifest.trace_id,
+        "node": manifest.node, "member_id": manifest.member_id, "etcd_version": manifest.etcd_version,
+        "trace_id": manifest.trace_id,
         "op_id": manifest.op_id, "key": manifest.data.key,
     }  # fmt: skip
 
@@ -164,7 +165,8 @@ def _stored(manifest: Manifest, store: str) -> list[tables.Pair]:
 def _origin(manifest: Manifest) -> list[tables.Pair]:
     return [
         ("cluster", f"{manifest.cluster}, etcd cluster id {manifest.etcd_cluster_id}"),
-        ("member", f"{manifest.member_id} on {manifest.node} {manifest.instance_id}".strip()),
+        ("member", " ".join(filter(None, (manifest.member_id, manifest.member_name, manifest.member_endpoint)))),
+        ("taken by", f"{manifest.node} {manifest.instance_id}".strip()),
         ("etcd", manifest.etcd_version),
         ("taken", f"{manifest.started_at} to {manifest.finished_at}"),
         ("agent", manifest.agent_version),

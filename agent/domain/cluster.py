@@ -6,8 +6,10 @@ Ids are int here, as etcdctl's JSON has them (decimal, up to 2**64 - 1), and hex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from urllib.parse import urlsplit
 
 DISK_FACTOR = 1.2
+UNSPECIFIED_HOSTS = ("", "0.0.0.0", "::")  # noqa: S104 - addresses to listen on, at which nobody can be reached
 
 
 class AlarmKind(IntEnum):
@@ -83,6 +85,14 @@ def other_voters(members: Iterable[Member], member_id: int) -> list[Member]:
     ]
 
 
+def usable_urls(member: Member) -> tuple[str, ...]:
+    """The client URLs at which the member may be reached from another node.
+
+    A loopback address stays in: only the member id of what answers there tells whether it leads to that member.
+    """
+    return tuple(url for url in member.client_urls if _host(url) not in UNSPECIFIED_HOSTS)
+
+
 def endpoint_findings(status: EndpointStatus, confirmed: EndpointStatus) -> list[Finding]:
     """What two answers of the configured endpoint say against it; a load balancer shows by two member ids."""
     findings: list[Finding] = []
@@ -148,3 +158,10 @@ def _learner(status: EndpointStatus) -> Finding:
         f"member {hex_id(status.member_id)} at {status.endpoint} is a learner, its data may be behind",
         "take the snapshot on a voting member, or promote this one",
     )
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # brackets that hold no IPv6 address
+        return ""

@@ -49,7 +49,11 @@ class StoredData(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """All that is known of one backup. Readers ignore fields of newer versions."""
+    """All that is known of one backup. Readers ignore fields of newer versions.
+
+    `member_id`, `member_name` and `member_endpoint` are of the member it was read from, which may be another node's;
+    `node` and `instance_id` are of the node whose agent took it. The name is "" where nobody was asked for it.
+    """
 
     snapshot_id: str
     retention_class: RetentionClass
@@ -75,6 +79,8 @@ class Manifest(msgspec.Struct, frozen=True):
     trace_id: str
     op_id: str
     agent_version: str
+    member_name: str = ""
+    member_endpoint: str = ""
     schema: Literal[1] = 1
 
 

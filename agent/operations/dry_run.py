@@ -21,13 +21,15 @@ CONTENT_STEPS = {
 def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
     """The source, the class and the place of the snapshot that would be taken. Raises what the operation would."""
     emergency = job.request.params.get("emergency") == "true"
-    source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
+    source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency, at=ports.at)
     tool = ports.tool.describe()
     status = source.status
     return {
         "steps": list(SNAPSHOT_STEPS),
         "endpoint": status.endpoint,
         "member_id": cluster.hex_id(status.member_id),
+        "member_name": source.name,
+        "source": source.why,
         "etcd_version": status.version,
         "db_size_bytes": status.db_size_bytes,
         "least_revision": source.least_revision,

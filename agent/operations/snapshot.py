@@ -5,6 +5,7 @@ What the store does not take is kept on the node: a backup that waits is better 
 
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from agent.errors import (
     EtcdError,
     FileUnusable,
     NoSpace,
+    Refused,
     SnapshotInvalid,
     StoreError,
 )
@@ -29,7 +31,7 @@ from agent.operations import source as sources
 from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
 from agent.operations.sending import Sending, sent
-from agent.operations.source import Source
+from agent.operations.source import At, Source
 from agent.operations.steps import Job, Steps
 from agent.ports import Etcd, Outbox, SnapshotFile, SnapshotTool, Store
 
@@ -44,6 +46,7 @@ class SnapshotPorts:
     """What taking and verifying snapshots needs of the outside; `free_bytes` tells the room in a folder.
 
     `effort` is what compressing may cost.
+    `etcd` is the local member, `at` the door to the member at a URL; None where only the local one is to be read.
     """
 
     etcd: Etcd
@@ -52,6 +55,15 @@ class SnapshotPorts:
     free_bytes: Callable[[Path], int]
     outbox: Outbox
     effort: Effort = LEAST_EFFORT
+    at: At | None = None
+
+
+class _SourceLostError(Exception):
+    """A member of another node was to send the snapshot and did not; another member may."""
+
+    def __init__(self, source: Source, why: AgentError) -> None:
+        super().__init__(why.message)
+        self.source, self.why = source, why
 
 
 @dataclass(frozen=True)
@@ -66,24 +78,40 @@ class Verified:
 
 def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
     """Takes one snapshot; again with the same request it finds what is there already. Returns the result's output."""
-    emergency = job.request.params.get("emergency") == "true"
     started_at = _now()
     leftovers.remove_files(job.work_root, job.folder, job.hold)
     outbox.sweep(ports.outbox)
+    lost: dict[int, AgentError] = {}
+    while True:
+        try:
+            return _taken(job, ports, steps, started_at, avoid=lost.keys())
+        except Refused:
+            for first in lost.values():  # why nobody is left says more than that nobody is
+                raise first from None
+            raise
+        except _SourceLostError as error:
+            lost[error.source.status.member_id] = error.why
+            sources.not_taken(error.source.status.member_id, error.source.name, error.why.message)
+
+
+def _taken(job: Job, ports: SnapshotPorts, steps: Steps, started_at: str, avoid: AbstractSet[int]) -> dict[str, Any]:
+    """One snapshot of one member. Raises _SourceLostError where another one may do."""
+    emergency = job.request.params.get("emergency") == "true"
     path = job.folder / "snapshot.db"
     following = Following(path)
     with sent(job, ports.store, following, emergency=emergency, effort=ports.effort) as sending:
         with steps.step("preflight"):
-            source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency)
-        size_bytes = source.status.db_size_bytes
+            source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency, at=ports.at, avoid=avoid)
         following.begins()
         if (answer := _already(job, ports, sending)) is not None:
             return answer
-        with steps.step("save"):
-            ports.etcd.save_snapshot(
-                path, timeout_s=job.require_time(), on_bytes=lambda done_bytes: steps.progress(done_bytes, size_bytes)
-            )
-            following.written()
+        try:
+            _save(job, source, path, steps)
+        except sources.SOURCE_TROUBLE as error:
+            if source.is_local:
+                raise
+            raise _SourceLostError(source, error) from error
+        following.written()
         with steps.step("verify"):
             verified = verify(path, ports, source, sending.raw, emergency=emergency)
             job.require_time()
@@ -94,6 +122,16 @@ def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
             following.give_up()  # nothing of it may be completed any more once it is kept here
             with steps.step("keep"):
                 return outbox.keep(ports.outbox, path, draft, why, emergency=emergency, effort=ports.effort)
+
+
+def _save(job: Job, source: Source, path: Path, steps: Steps) -> None:
+    """Another node's member gets half of the time: what is left is enough for this node's own, should it fail."""
+    size_bytes, left_s = source.status.db_size_bytes, job.require_time()
+    with steps.step("save"):
+        source.door.save_snapshot(
+            path, timeout_s=left_s if source.is_local else left_s / 2,
+            on_bytes=lambda done_bytes: steps.progress(done_bytes, size_bytes),
+        )  # fmt: skip
 
 
 def _already(job: Job, ports: SnapshotPorts, sending: Sending) -> dict[str, Any] | None:
@@ -145,11 +183,11 @@ def verify(
         raise SnapshotInvalid(
             f"the snapshot ends at revision {content.revision}, before revision {source.least_revision} "
             "that another voter had already confirmed",
-            hint="the member at the configured endpoint is behind or cut off: `etcd-agent status`",
+            hint=f"the member at {source.status.endpoint} is behind or cut off: `etcd-agent status`",
         )
     fresh = Check("fresh", "skipped" if emergency else "passed", _now(), source.note)
     checks = (Check("trailer", "passed", trailer_at), Check("structure", "passed", structure_at, ports.tool.describe()))
-    live_keys = None if emergency else _live_keys(ports.etcd, content.revision)
+    live_keys = None if emergency else _live_keys(source.door, content.revision)
     emit(
         log, logging.INFO, "snapshot.verified", f"trailer and structure are right at revision {content.revision}",
         revision=content.revision, raw_size_bytes=raw.size_bytes, raw_sha256=raw.sha256, total_key=content.total_key,
@@ -193,6 +231,8 @@ def _draft(job: Job, ports: SnapshotPorts, source: Source, verified: Verified, s
         trace_id=request.trace_id,
         op_id=request.op_id,
         agent_version=job.agent_version,
+        member_name=source.name,
+        member_endpoint=status.endpoint,
     )
 
 

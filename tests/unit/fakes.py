@@ -9,7 +9,7 @@ from typing import Literal
 
 from agent.domain.cluster import Alarm, EndpointStatus, Member
 from agent.domain.hash_kv import HashKV
-from agent.errors import KeyTaken, SnapshotInvalid, SnapshotNotFound
+from agent.errors import EtcdUnavailable, KeyTaken, SnapshotInvalid, SnapshotNotFound
 from agent.ports import SnapshotFile, StoredObject, UploadJournal
 
 OWN, OTHER, THIRD = 2**63 + 1, 2**63 + 2, 2**63 + 3
@@ -68,6 +68,7 @@ class FakeEtcd:
     hash_answer: HashKV | None = field(default_factory=lambda: HashKV(0xAB, -1, None, OWN))
     hashed: list[tuple[int, float]] = field(default_factory=list)
     content: bytes = field(default_factory=snapshot_bytes)
+    save_timeouts_s: list[float] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
@@ -100,6 +101,7 @@ class FakeEtcd:
         return self.hash_answer
 
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None:
+        self.save_timeouts_s.append(timeout_s)
         part = path.with_name(path.name + ".part")
         part.write_bytes(self.content[:100])
         on_bytes(100)
@@ -111,6 +113,13 @@ class FakeEtcd:
         with part.open("ab") as stream:
             stream.write(self.content[100:])
         part.rename(path)
+
+
+def no_door(url: str) -> FakeEtcd:
+    """Where no other member can be reached."""
+    etcd = FakeEtcd()
+    etcd.failures.always("status", EtcdUnavailable(f"{url} does not answer"))
+    return etcd
 
 
 @dataclass
