@@ -10,8 +10,12 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The etcd that `tests/etcd_versions` runs on."""
+    """The etcd that `tests/etcd_versions` runs on, and how far the guard's model goes."""
     parser.addoption(
         "--etcd", default="3.5", metavar="VERSIONS",
         help="what tests/etcd_versions runs on: 3.5, or 3.4,3.6, or `others` for each version but 3.5",
+    )  # fmt: skip
+    parser.addoption(
+        "--guard-members", default=5, type=int, metavar="N",
+        help="tests/unit/test_guard_model.py goes through every cluster of up to N members; 7 takes minutes",
     )  # fmt: skip
