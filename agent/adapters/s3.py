@@ -18,6 +18,7 @@ from agent.errors import AwsRefused, AwsUnavailable, SnapshotInvalid, SnapshotNo
 from agent.ports import MOST_SMALL_BYTES, StoredObject, UploadJournal
 
 CHUNK_BYTES = 1024 * 1024
+ALTERED_HINT = "something between this node and the bucket alters data: check proxies and the store itself"
 
 
 class S3Store:
@@ -50,10 +51,10 @@ class S3Store:
             upload.send(chunks)
             before_commit()
             version_id = upload.complete()
+            stored = self._confirm(full_key, upload.sums, can)
         except BaseException:
             self._clean_up(key, upload, journal)
             raise
-        stored = self._confirm(full_key, upload.sums, can)
         if upload.creations > 1 or upload.is_open:  # an answer was lost, so there may be an upload under the key
             upload.upload_id = upload.upload_id if upload.is_open else ""
             self._clean_up(key, upload, journal)
@@ -62,7 +63,10 @@ class S3Store:
         return StoredObject(key, upload.sums.size_bytes, upload.sums.sha256, version_id, stored)
 
     def put_if_absent(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> bool:
-        """Puts a small object under the condition that the key is free; a lost answer is resolved by reading."""
+        """Puts a small object under the condition that the key is free; a lost answer is resolved by reading.
+
+        Raises StoreError where nothing lies there afterwards.
+        """
         full_key = self._bucket.full(key)
         conditional = self._probe.capabilities()["conditions"]
         condition = {"IfNoneMatch": "*"} if conditional else {}
@@ -146,7 +150,10 @@ class S3Store:
             journal.clear()
 
     def _holds(self, key: str, content: bytes) -> bool:
-        return self._beginning(key, len(content) + 1) == content
+        try:
+            return self._beginning(key, len(content) + 1) == content
+        except SnapshotNotFound:
+            raise StoreError(f"{self.describe()}/{key} is not there after it was written", hint=ALTERED_HINT) from None
 
     def _beginning(self, key: str, most_bytes: int) -> bytes:
         for attempt in self._bucket.retrying(retry_if_exception(is_worth_repeating)):
@@ -160,11 +167,11 @@ class S3Store:
             found = "nothing" if head is None else f"{head['ContentLength']} bytes"
             raise StoreError(
                 f"{place} has {found} after the upload of {sums.size_bytes} bytes",
-                hint="something between this node and the bucket alters data: check proxies and the store itself",
+                hint=ALTERED_HINT,
             )
         if not can["checksums"]:
             return "unavailable"  # what a store echoes that takes wrong checksums proves nothing
         echoed, checksum = head.get("ChecksumSHA256"), sums.composite_sha256
         if echoed is not None and echoed != checksum:
-            raise StoreError(f"{place} has the checksum {echoed}, not {checksum}")
+            raise StoreError(f"{place} has the checksum {echoed}, not {checksum}", hint=ALTERED_HINT)
         return "passed" if echoed == checksum else "unavailable"

@@ -9,16 +9,17 @@ from typing import Any
 
 import msgspec
 
-from agent.domain import retention, snapshot
+from agent.domain import arrival, retention, snapshot
 from agent.domain.request import format_moment, parse_moment
-from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData
-from agent.errors import AgentError, KeyTaken, SnapshotInvalid
+from agent.domain.snapshot import Check, Manifest, RetentionClass, StoredData, Verification
+from agent.errors import AgentError, KeyTaken, SnapshotInvalid, StoreError
 from agent.logs import emit
-from agent.operations import catalogue, leftovers
+from agent.operations import catalogue, leftovers, records
 from agent.operations.steps import Job
 from agent.ports import Store, StoredObject
 
 MOST_KEYS = 3
+ALTERED_HINT = "something between this node and the store alters data: check proxies and the store itself"
 log = logging.getLogger(__name__)
 
 
@@ -115,13 +116,39 @@ def commit(job: Job, target: Store, manifest: Manifest) -> dict[str, Any]:
         _withdraw(target, key, manifest)
         raise
     if not written:
-        other = snapshot.decode_manifest(target.read(key), key)
+        other = _committed_instead(job, target, key, manifest)
         emit(log, logging.WARNING, "manifest.exists", f"another node committed {other.snapshot_id} first", key=key)
         with contextlib.suppress(AgentError):  # without a manifest it is no backup, whether or not it is still there
             target.abandon(manifest.data.key, "")
         return output_of(other, target, already=True)
     emit(log, logging.INFO, "manifest.written", f"{manifest.snapshot_id} is a backup now", key=key)
     return output_of(manifest, target, already=False)
+
+
+def _committed_instead(job: Job, target: Store, key: str, manifest: Manifest) -> Manifest:
+    """The other node's manifest that lies there. Raises StoreError when it is ours, and not as it was sent."""
+    content = target.read(key)
+    try:
+        other = snapshot.decode_manifest(content, key)
+    except SnapshotInvalid as error:
+        raise StoreError(f"what lies there is no manifest: {error.message}", hint=ALTERED_HINT) from error
+    if not arrival.is_altered(other, manifest):
+        return other
+    with contextlib.suppress(AgentError):
+        if target.read(key) == content:  # else it may have been altered on its way back alone
+            _record_against(job, target, other)
+    raise StoreError(f"the manifest at {key} says something else than the one that was sent", hint=ALTERED_HINT)
+
+
+def _record_against(job: Job, target: Store, altered: Manifest) -> None:
+    """Nobody can take it back, and without this it would be listed as good until somebody verifies it."""
+    now = datetime.now(UTC)
+    record = Verification(
+        snapshot_id=altered.snapshot_id, level="structure", checks=(Check("stored", "failed", format_moment(now)),),
+        checked_at=format_moment(now), node=job.node, trace_id=job.request.trace_id, op_id=job.request.op_id,
+        message="its manifest is not the one that was sent",
+    )  # fmt: skip
+    records.write(target, altered, record, now)
 
 
 def _withdraw(target: Store, key: str, manifest: Manifest) -> None:

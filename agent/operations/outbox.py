@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from agent import trace
+from agent.domain import arrival
 from agent.domain.outbox import Draft, Kept, overflow
 from agent.domain.request import ErrorResult, format_moment
 from agent.domain.snapshot import Manifest, RetentionClass, StoredData
@@ -148,6 +149,11 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
             existing, retention_class = committing.place(own, ports.store, emergency=draft.emergency)
             if existing is None:
                 _store(own, ports, kept, draft, retention_class)
+            elif arrival.is_altered_draft(existing, draft.manifest):
+                raise SnapshotInvalid(
+                    f"the store has a manifest of {kept.snapshot_id} that is not the one that was sent",
+                    hint=f"{committing.ALTERED_HINT}; once that manifest is removed, what is kept here is stored",
+                )
             emit(
                 log, logging.INFO, "outbox.shipped", f"{kept.snapshot_id} is in the store now",
                 snapshot_id=kept.snapshot_id, kept_at=draft.kept_at,

@@ -183,7 +183,7 @@ def test_a_store_that_hangs_until_little_time_is_left_is_not_waited_for(node: No
     def hang(call: str, key: str) -> None:
         if call == "put":
             left_s[0] = 10.0
-            hangs.wait(20)
+            hangs.wait(300)
 
     node.store.before = hang
     node.time_left_s = lambda: left_s[0]
@@ -207,7 +207,7 @@ def test_a_store_that_takes_nothing_more_is_not_waited_for_until_the_end(
 
     def hang(call: str, key: str) -> None:
         if call == "put":
-            hangs.wait(20)
+            hangs.wait(300)
 
     node.store.before = hang
     output = node.run()
@@ -224,7 +224,7 @@ def test_a_manifest_that_hangs_until_little_time_is_left_is_not_waited_for_and_n
     def hang(call: str, key: str) -> None:
         if "/manifest/" in key:
             left_s[0] = 10.0
-            hangs.wait(20)
+            hangs.wait(300)
 
     node.store.before = hang
     node.time_left_s = lambda: left_s[0]

@@ -58,6 +58,7 @@ class Node:
     """A node with its outside made of fakes; `run` takes one attempt at an operation."""
 
     work: Path
+    name: str = "node-1"
     etcd: FakeEtcd = field(default_factory=FakeEtcd)
     tool: FakeTool = field(default_factory=FakeTool)
     store: FakeStore = field(default_factory=FakeStore)
@@ -81,7 +82,7 @@ class Node:
             "op_id": OP_ID, "operation": "snapshot", "trace_id": "4" * 32, "requested_at": REQUESTED_AT,
         } | changes  # fmt: skip
         job = Job(
-            request=requests.make(**fields), attempt=attempt, work_root=self.work, cluster="prod", node="node-1",
+            request=requests.make(**fields), attempt=attempt, work_root=self.work, cluster="prod", node=self.name,
             instance_id="i-0123456789abcdef0", agent_version="1.0", fingerprints={"etcd_ca": "5" * 64},
             time_left_s=self.time_left_s, hold=lambda op_id: contextlib.nullcontext(True),
         )  # fmt: skip
@@ -362,7 +363,9 @@ def test_the_same_operation_again_finds_what_is_there(node: Node, attempt: int) 
 
 
 def test_of_two_nodes_with_the_same_operation_one_commits_and_both_answer_alike(node: Node, tmp_path: Path) -> None:
-    other = Node(tmp_path / "other", store=FakeStore(objects=node.store.objects, metadata=node.store.metadata))
+    other = Node(
+        tmp_path / "other", "node-2", store=FakeStore(objects=node.store.objects, metadata=node.store.metadata)
+    )
     other.work.mkdir()
     answers: list[dict[str, Any]] = []
 
@@ -383,7 +386,7 @@ def test_two_nodes_with_the_same_operation_agree_on_its_class_whatever_commits_b
 ) -> None:
     """The other one chose `monthly`; when this one looks, another operation's monthly is there."""
     stores = {name: FakeStore(objects=node.store.objects, metadata=node.store.metadata) for name in ("second", "third")}
-    second, third = (Node(tmp_path_factory.mktemp(name), store=store) for name, store in stores.items())
+    second, third = (Node(tmp_path_factory.mktemp(name), name, store=store) for name, store in stores.items())
 
     def before_its_data(call: str, key: str) -> None:
         if call == "put" and not answers:
@@ -411,7 +414,7 @@ def test_a_class_that_can_not_be_read_stops_that_operation_alone(node: Node) -> 
 
 def test_giving_up_data_that_lost_is_no_reason_to_fail(node: Node, tmp_path_factory: pytest.TempPathFactory) -> None:
     other_store = FakeStore(objects=node.store.objects, metadata=node.store.metadata)
-    other = Node(tmp_path_factory.mktemp("other"), store=other_store)
+    other = Node(tmp_path_factory.mktemp("other"), "node-2", store=other_store)
 
     def other_one_is_faster(call: str, key: str) -> None:
         if call == "put_if_absent" and "/manifest/" in key:
