@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeAlias
 
 from tests.sandbox.certificates import Certificate
 
@@ -37,6 +38,30 @@ class Fault:
     after: int = 0
 
 
+@dataclass(frozen=True)
+class Request:
+    """A call as it came in; `call` is its kind in a word."""
+
+    call: str
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What comes back; one with `told_bytes` says that it has so many, and breaks off after fewer."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = b""
+    told_bytes: int | None = None
+
+
+Forward: TypeAlias = Callable[[Request], Answer]
+
+
 class Proxy:
     """Runs in threads of this process; `faults` and `calls` may be looked at and changed at any time."""
 
@@ -45,6 +70,7 @@ class Proxy:
         self.faults: list[Fault] = []
         self.calls: list[str] = []
         self.before: Callable[[str], None] = lambda call: None
+        self.between: Callable[[Request, Forward], Answer] = lambda request, forward: forward(request)
         self.ending = threading.Event()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
@@ -84,6 +110,16 @@ class Proxy:
                     fault.times -= 1
                     return fault
         return None
+
+    def forward(self, request: Request) -> Answer:
+        """Asks the server."""
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        connection = http.client.HTTPConnection(self.upstream, timeout=30)
+        with contextlib.closing(connection):
+            length = {"Content-Length": str(len(request.body))}
+            connection.request(request.method, request.target, request.body, headers | length)
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.getheaders()), answer.read())
 
 
 def kind_of(method: str, target: str) -> str:
@@ -129,24 +165,20 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 return
             if fault and fault.alters:
                 body = fault.alters(body)
-            status, headers, content = self._forward(body)
+            call = kind_of(self.command, self.path)
+            answer = proxy.between(Request(call, self.command, self.path, dict(self.headers), body), proxy.forward)
             if fault and fault.loses:
                 self._reset()
                 return
-            self._answer(status, headers, content)
+            self._answer(answer.status, answer.headers, answer.content, answer.told_bytes)
 
-        def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
-            connection = http.client.HTTPConnection(proxy.upstream, timeout=30)
-            with contextlib.closing(connection):
-                connection.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
-                answer = connection.getresponse()
-                return answer.status, dict(answer.getheaders()), answer.read()
-
-        def _answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        def _answer(
+            self, status: int, headers: Mapping[str, str], content: bytes, told_bytes: int | None = None
+        ) -> None:
             self.send_response(status)
             told = {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
-            length = str(len(content))
+            length = str(len(content) if told_bytes is None else told_bytes)
+            self.close_connection = self.close_connection or told_bytes is not None
             if self.command == "HEAD":
                 length = next((value for name, value in headers.items() if name.lower() == "content-length"), "0")
             for name, value in {**told, "Content-Length": length}.items():
