@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.daemon import Daemon
     from agent.operations.content import ContentPorts
     from agent.operations.prune import PrunePorts
+    from agent.operations.room import Disks
     from agent.operations.snapshot import SnapshotPorts
     from agent.ports import Eraser, Etcd, Outbox, SnapshotTool, Store
     from agent.privileged.service import RootService
@@ -60,7 +61,18 @@ def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     tool, settings = make_snapshot_tool(node), node.config.snapshot
     effort = Effort(settings.zstd_level, settings.zstd_threads)
     at = partial(make_etcd, node) if settings.source == "auto" else None
-    return SnapshotPorts(make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort, at)
+    return SnapshotPorts(
+        make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort, at, make_disks(node)
+    )
+
+
+def make_disks(node: Node) -> "Disks":
+    """Where etcd's data and ours lie, and what stays free for etcd."""
+    from agent.operations.room import Disks
+
+    store, floor_bytes = node.config.store, node.config.snapshot.etcd_disk_floor_bytes
+    of_store = Path(store.path) if store.kind == "directory" else None
+    return Disks(files.device, Path(node.etcd.data_dir), node.paths.outbox, of_store, floor_bytes)
 
 
 def make_snapshot_tool(node: Node) -> "SnapshotTool":
@@ -78,7 +90,7 @@ def make_content_ports(node: Node) -> "ContentPorts":
     settings, tool = node.config.verify, SnapshotStatus(node.etcd.tools_dir, make_tools(node).find)
     return ContentPorts(
         make_etcd(node), partial(make_etcd, node), tool, make_store(node), files.free_bytes,
-        settings.content_max_db_bytes, settings.content_timeout_s,
+        settings.content_max_db_bytes, settings.content_timeout_s, make_disks(node),
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Literal["auto", "local"] = "auto"
     max_age_s: Seconds = 6 * 3600
     timeout_s: Seconds = 1800
+    etcd_disk_floor_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**50)] = 1024**3
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
     zstd_threads: Annotated[int, msgspec.Meta(ge=1, le=4)] = 1
 

@@ -186,6 +186,11 @@ def free_bytes(folder: Path) -> int:
     return values.f_bavail * values.f_frsize
 
 
+def device(path: Path) -> int:
+    """The file system that a file or folder is on. Raises OSError where it is not there or can not be looked at."""
+    return path.stat().st_dev
+
+
 def require_free(folder: Path, needed_bytes: int) -> None:
     """Raises NoSpace when the folder's file system has less than `needed_bytes` free."""
     free = free_bytes(folder)

@@ -53,9 +53,7 @@ class Bounds:
 
 def overflow(kept: Sequence[Kept], bounds: Bounds) -> list[Kept]:
     """Which have to go, the oldest first, until neither bound is passed; never the newest good one, nor the newest."""
-    ordered = sorted(kept, key=lambda one: one.snapshot_id)
-    stays = {ordered[-1].snapshot_id} if ordered else set()
-    stays |= {one.snapshot_id for one in [next((one for one in reversed(ordered) if one.is_good), None)] if one}
+    ordered, stays = _ordered(kept)
     count, total_bytes = len(ordered), sum(one.size_bytes for one in ordered)
     going = []
     for one in ordered:
@@ -66,6 +64,31 @@ def overflow(kept: Sequence[Kept], bounds: Bounds) -> list[Kept]:
         going.append(one)
         count, total_bytes = count - 1, total_bytes - one.size_bytes
     return going
+
+
+def to_free(kept: Sequence[Kept], needed_bytes: int) -> list[Kept]:
+    """Which have to go so that so many bytes get free, or all that may if they are fewer; the oldest first.
+
+    Never the newest good one, nor the newest.
+    """
+    ordered, stays = _ordered(kept)
+    going: list[Kept] = []
+    freed_bytes = 0
+    for one in ordered:
+        if freed_bytes >= needed_bytes:
+            break
+        if one.snapshot_id not in stays:
+            going.append(one)
+            freed_bytes += one.size_bytes
+    return going
+
+
+def _ordered(kept: Sequence[Kept]) -> tuple[list[Kept], set[str]]:
+    """The oldest first, and the ids of those that never go."""
+    ordered = sorted(kept, key=lambda one: one.snapshot_id)
+    stays = {ordered[-1].snapshot_id} if ordered else set()
+    stays |= {one.snapshot_id for one in [next((one for one in reversed(ordered) if one.is_good), None)] if one}
+    return ordered, stays
 
 
 def encode(draft: Draft) -> bytes:

@@ -19,9 +19,10 @@ from agent.domain.etcd_tools import same_minor
 from agent.domain.hash_kv import Compared, Hashed, compare
 from agent.domain.request import format_moment
 from agent.domain.snapshot import Check, Manifest, Verification
-from agent.errors import BadInput, ContentDiffers, EtcdAnswerInvalid, NoSpace, Refused
+from agent.errors import BadInput, ContentDiffers, EtcdAnswerInvalid, Refused
 from agent.logs import emit
 from agent.operations import catalogue, cluster_view, leftovers, records, retrieval
+from agent.operations.room import Disks, Room
 from agent.operations.steps import Job, Steps
 from agent.ports import Etcd, HashTool, Store
 
@@ -40,6 +41,7 @@ class ContentPorts:
     free_bytes: Callable[[Path], int]
     max_db_bytes: int
     timeout_s: float
+    disks: Disks | None = None
 
 
 def run(job: Job, ports: ContentPorts, steps: Steps) -> dict[str, Any]:
@@ -130,9 +132,8 @@ def _of_file(job: Job, ports: ContentPorts, manifest: Manifest, steps: Steps) ->
         why = f"it is of etcd {manifest.etcd_version}, etcdutl here is {version}"
         _refuse(not_comparable(why, "install the etcdutl of etcd's version"))
     path, needed = job.folder / f"{manifest.snapshot_id}.db", needed_disk_bytes(manifest.raw_size_bytes)
-    if (free := ports.free_bytes(job.folder)) < needed:
-        raise NoSpace(f"{job.folder} has {free:,} bytes free, {manifest.snapshot_id} needs {needed:,}",
-                      hint="make room on that disk, or verify on another node")  # fmt: skip
+    room = Room(ports.free_bytes, disks=ports.disks)
+    room.require(job.folder, needed, manifest.snapshot_id, hint="make room on that disk, or verify on another node")
     try:
         with steps.step("download"), path.open("wb") as target:
             job.require_time()

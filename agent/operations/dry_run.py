@@ -7,7 +7,7 @@ from agent.errors import NoSpace, SnapshotInvalid
 from agent.operations import catalogue, committing, content
 from agent.operations import source as sources
 from agent.operations.content import ContentPorts
-from agent.operations.snapshot import STORE_TROUBLE, SnapshotPorts
+from agent.operations.snapshot import STORE_TROUBLE, SnapshotPorts, require_room
 from agent.operations.steps import Job
 
 SNAPSHOT_STEPS = ("preflight", "save", "verify", "store", "manifest")
@@ -21,7 +21,8 @@ CONTENT_STEPS = {
 def plan_snapshot(job: Job, ports: SnapshotPorts) -> dict[str, Any]:
     """The source, the class and the place of the snapshot that would be taken. Raises what the operation would."""
     emergency = job.request.params.get("emergency") == "true"
-    source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency, at=ports.at)
+    source = sources.find(ports.etcd, emergency=emergency, at=ports.at)
+    require_room(job, ports, source, may_drop=False)
     tool = ports.tool.describe()
     status = source.status
     return {

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,16 +36,18 @@ class ShipPorts:
 
 
 def keep(
-    box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emergency: bool, effort: Effort = LEAST_EFFORT
+    box: Outbox, path: Path, manifest: Manifest, why: AgentError, *, emergency: bool, effort: Effort = LEAST_EFFORT,
+    guarded: Callable[[Iterable[bytes]], Iterable[bytes]] = lambda chunks: chunks,
 ) -> dict[str, Any]:  # fmt: skip
     """Compresses the verified file into the outbox. Returns the result's output, whose `stored` is false.
 
-    Raises OSError where this node has no room for it either, SnapshotInvalid when the file does not read back as it was
-    verified, and `why` where newer ones left it no place.
+    What is written passes `guarded`, which raises NoSpace where the disk must not take it. Raises OSError where this
+    node has no room for it either, SnapshotInvalid when the file does not read back as it was verified, and `why` where
+    newer ones left it no place.
     """
     identifier = manifest.snapshot_id
     with path.open("rb") as stream:
-        size_bytes, sha256 = box.write(identifier, compression.compressed(_verified(stream, manifest), effort))
+        size_bytes, sha256 = box.write(identifier, guarded(compression.compressed(_verified(stream, manifest), effort)))
     made = msgspec.structs.replace(manifest, data=StoredData("", size_bytes, sha256))
     kept_at, trouble = format_moment(datetime.now(UTC)), ErrorResult(why.code, why.message, why.hint, why.retryable)
     draft = Draft(made, emergency, kept_at, trouble)
@@ -79,13 +81,18 @@ def _verified(stream: BinaryIO, manifest: Manifest) -> Iterator[bytes]:
 def _make_room(box: Outbox) -> list[str]:
     """Which had to go."""
     dropped = overflow(box.kept(), box.bounds)
-    for one in dropped:
+    drop(box, dropped)
+    return [one.snapshot_id for one in dropped]
+
+
+def drop(box: Outbox, going: Iterable[Kept]) -> None:
+    """Removes what has to make room, and tells of each. Raises OSError."""
+    for one in going:
         box.remove(one.snapshot_id)
         emit(
             log, logging.ERROR, "outbox.dropped", f"{one.snapshot_id} had to make room and was never stored",
             snapshot_id=one.snapshot_id, size_bytes=one.size_bytes,
         )  # fmt: skip
-    return [one.snapshot_id for one in dropped]
 
 
 def sweep(box: Outbox) -> None:

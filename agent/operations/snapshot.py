@@ -30,6 +30,7 @@ from agent.operations import committing, inspection, leftovers, outbox
 from agent.operations import source as sources
 from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
+from agent.operations.room import Disks, Room
 from agent.operations.sending import Sending, sent
 from agent.operations.source import At, Source
 from agent.operations.steps import Job, Steps
@@ -56,6 +57,12 @@ class SnapshotPorts:
     outbox: Outbox
     effort: Effort = LEAST_EFFORT
     at: At | None = None
+    disks: Disks | None = None
+
+    @property
+    def room(self) -> Room:
+        """What may be written on this node's disks."""
+        return Room(self.free_bytes, self.outbox, self.disks)
 
 
 class _SourceLostError(Exception):
@@ -101,7 +108,8 @@ def _taken(job: Job, ports: SnapshotPorts, steps: Steps, started_at: str, avoid:
     following = Following(path)
     with sent(job, ports.store, following, emergency=emergency, effort=ports.effort) as sending:
         with steps.step("preflight"):
-            source = sources.find(job, ports.etcd, ports.free_bytes, emergency=emergency, at=ports.at, avoid=avoid)
+            source = sources.find(ports.etcd, emergency=emergency, at=ports.at, avoid=avoid)
+            require_room(job, ports, source, may_drop=True)
         following.begins()
         if (answer := _already(job, ports, sending)) is not None:
             return answer
@@ -121,7 +129,18 @@ def _taken(job: Job, ports: SnapshotPorts, steps: Steps, started_at: str, avoid:
         except STORE_TROUBLE as why:
             following.give_up()  # nothing of it may be completed any more once it is kept here
             with steps.step("keep"):
-                return outbox.keep(ports.outbox, path, draft, why, emergency=emergency, effort=ports.effort)
+                return outbox.keep(
+                    ports.outbox, path, draft, why, emergency=emergency, effort=ports.effort, guarded=ports.room.guarded
+                )
+
+
+def require_room(job: Job, ports: SnapshotPorts, source: Source, *, may_drop: bool) -> None:
+    """Raises NoSpace. With `may_drop` copies of the outbox may give way. No compression is counted on."""
+    size_bytes = source.status.db_size_bytes
+    ports.room.require(
+        job.folder, cluster.needed_disk_bytes(size_bytes), f"a snapshot of {size_bytes:,} bytes",
+        stored_bytes=size_bytes, may_drop=may_drop,
+    )  # fmt: skip
 
 
 def _save(job: Job, source: Source, path: Path, steps: Steps) -> None:

@@ -4,17 +4,15 @@ import logging
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from agent.domain import cluster, snapshot_source
 from agent.domain.cluster import Alarm, AlarmKind, EndpointStatus, Finding, Member, hex_id
 from agent.domain.cluster_health import ClusterView
 from agent.domain.snapshot_source import Choice
-from agent.errors import AgentError, CommandTimeout, EtcdError, NoSpace, Refused
+from agent.errors import AgentError, CommandTimeout, EtcdError, Refused
 from agent.logs import emit
 from agent.operations import cluster_view
-from agent.operations.steps import Job
 from agent.ports import Etcd
 
 LOOKS_AGAIN = 2
@@ -40,13 +38,11 @@ class Source:
 
 
 def find(
-    job: Job, etcd: Etcd, free_bytes: Callable[[Path], int], *, emergency: bool, at: At | None = None,
-    avoid: AbstractSet[int] = frozenset(),
+    etcd: Etcd, *, emergency: bool, at: At | None = None, avoid: AbstractSet[int] = frozenset()
 ) -> Source:  # fmt: skip
     """The member to read from now. `etcd` is the local one, `at` the door to the member at a URL, None: none is open.
 
-    `free_bytes` tells the room in a folder, `avoid` the ids of members that failed to send. Raises Refused, NoSpace,
-    EtcdError.
+    `avoid` has the ids of members that failed to send. Raises Refused, EtcdError.
     """
     own = etcd.status()
     for _ in range(LOOKS_AGAIN):  # more than one: a load balancer may well choose the same member twice
@@ -57,7 +53,6 @@ def find(
         source = Source(own, 0, "emergency", etcd, "", True, "an emergency keeps what this node's member holds")
     else:
         source = _found(etcd, at, own, avoid)
-    _require_room(job, free_bytes, source.status.db_size_bytes)
     emit(
         log, logging.INFO, "source.chosen",
         f"member {hex_id(source.status.member_id)} {source.name} at {source.status.endpoint}: {source.why}",
@@ -156,15 +151,6 @@ def _listed(etcd: Etcd, at: At | None, own: EndpointStatus) -> _Cluster:
             raise
         _refuse(Finding(against.rule, f"{against.message}; nor does it name other members: {error.message}",
                         against.hint))  # fmt: skip
-
-
-def _require_room(job: Job, free_bytes: Callable[[Path], int], db_size_bytes: int) -> None:
-    needed, free = cluster.needed_disk_bytes(db_size_bytes), free_bytes(job.folder)
-    if free < needed:
-        raise NoSpace(
-            f"{job.folder} has {free:,} bytes free; a snapshot of {db_size_bytes:,} bytes needs {needed:,}",
-            hint="make room on that disk before etcd itself feels it",
-        )
 
 
 def _refuse_first(findings: list[Finding]) -> None:

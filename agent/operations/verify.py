@@ -124,12 +124,10 @@ def _verify_one(
 
 
 def _require_room(job: Job, ports: SnapshotPorts, manifest: Manifest) -> None:
-    free = ports.free_bytes(job.folder)
-    if free < manifest.raw_size_bytes:
-        raise NoSpace(
-            f"{job.folder} has {free:,} bytes free, {manifest.snapshot_id} needs {manifest.raw_size_bytes:,}",
-            hint="make room on that disk, or verify on another node",
-        )
+    ports.room.require(
+        job.folder, manifest.raw_size_bytes, manifest.snapshot_id,
+        hint="make room on that disk, or verify on another node",
+    )  # fmt: skip
 
 
 def _download(ports: SnapshotPorts, manifest: Manifest, path: Path, on_bytes: Callable[[int], None]) -> None:

@@ -25,7 +25,7 @@ FIRST, SECOND = "snapshot-1111", "snapshot-2222"
 
 @dataclass
 class Disk:
-    """A file system of 256 KiB at a folder of the node."""
+    """A small file system at a folder of the node."""
 
     folder: Path
 
@@ -46,10 +46,10 @@ class Disk:
 
 
 @contextlib.contextmanager
-def disk_at(folder: Path) -> Iterator[Disk]:
+def disk_at(folder: Path, size_kb: int = SIZE_KB) -> Iterator[Disk]:
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KB}k,mode=0750", "none", str(folder)], capture_output=True,
+        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k,mode=0750", "none", str(folder)], capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     if mounted.returncode != 0:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.domain import outbox
-from agent.domain.outbox import Bounds, Draft, Kept, overflow
+from agent.domain.outbox import Bounds, Draft, Kept, overflow, to_free
 from agent.domain.request import ErrorResult
 from agent.errors import SnapshotInvalid
 from tests.unit.test_snapshot_domain import manifest
@@ -48,6 +48,24 @@ def test_no_bound_takes_the_newest_or_the_newest_good_one(rows: list[Kept], most
     within = len(staying) <= most and sum(one.size_bytes for one in staying) <= most_bytes
     assert within or len(staying) <= 2
     assert overflow(staying, bounds) == []
+
+
+def test_the_oldest_goes_first_for_room_and_no_more_than_needed() -> None:
+    rows = [kept(3), kept(1), kept(2)]
+    assert to_free(rows, 0) == []
+    assert to_free(rows, 10) == [kept(1)]
+    assert to_free(rows, 11) == [kept(1), kept(2)]
+    assert to_free(rows, 10**9) == [kept(1), kept(2)]
+
+
+@given(boxes, st.integers(-5, 500))
+def test_room_is_made_out_of_all_but_the_newest_and_the_newest_good_one(rows: list[Kept], needed: int) -> None:
+    going = to_free(rows, needed)
+    staying = [one for one in rows if one not in going]
+    assert all(max(group, key=lambda one: one.snapshot_id) in staying
+               for group in (rows, [one for one in rows if one.is_good]) if group)  # fmt: skip
+    assert sum(one.size_bytes for one in going[:-1]) < needed or not going
+    assert sum(one.size_bytes for one in going) >= needed or len(staying) <= 2
 
 
 def test_a_draft_comes_back_as_it_was() -> None:
