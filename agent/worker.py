@@ -172,15 +172,16 @@ class Attempt:
     def _finish(
         self, status: Status, output: dict[str, Any], error: ErrorResult | None, *, cancel_trace_id: str = ""
     ) -> None:
-        leftovers.remove_attempt(self._job.folder)
         record, request = self._record, self._record.request
-        result = Result(
-            op_id=request.op_id, generation=record.generation, trace_id=request.trace_id, operation=request.operation,
-            status=status, attempt=record.attempt, started_at=self._started_at, finished_at=outcome.now(),
-            steps=tuple(self._steps.results), output=output, error=error,
-        )  # fmt: skip
-        outcome.log_result(result, cancel_trace_id=cancel_trace_id)
-        self._spool.finish(with_result(record, result))
+        with leftovers.held_open(self._job.folder):
+            leftovers.remove_attempt(self._job.folder)
+            result = Result(
+                op_id=request.op_id, generation=record.generation, trace_id=request.trace_id,
+                operation=request.operation, status=status, attempt=record.attempt, started_at=self._started_at,
+                finished_at=outcome.now(), steps=tuple(self._steps.results), output=output, error=error,
+            )  # fmt: skip
+            outcome.log_result(result, cancel_trace_id=cancel_trace_id)
+            self._spool.finish(with_result(record, result))
 
 
 def exit_process(code: int) -> None:

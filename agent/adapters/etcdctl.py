@@ -3,7 +3,7 @@
 Behaviour by version (3.4 to 3.7) as measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from agent.errors import BadInput, EtcdAnswerInvalid, EtcdError
 
 DIAL_TIMEOUT_S = 2
 GRACE_S = 5.0
+COLLECT_LESS = {"GOGC": "400"}  # etcdctl makes garbage of each message: a fifth less CPU for 30 MB more, measured
 READ_PROBE_KEY = "/etcd-agent/v1/policy"
 
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # ids, terms and indexes have 64 bits, which is no bound msgspec knows
@@ -180,7 +181,7 @@ class Etcdctl:
             on_bytes(size_bytes)
 
         try:
-            self._run(["snapshot", "save", str(path)], timeout_s=timeout_s, on_tick=report)
+            self._run(["snapshot", "save", str(path)], timeout_s=timeout_s, on_tick=report, variables=COLLECT_LESS)
         except BaseException:
             part.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -209,6 +210,7 @@ class Etcdctl:
         timeout_s: float,
         endpoint: str | None = None,
         on_tick: Callable[[], None] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> process.Completed:
         target = endpoint or self.endpoint
         flags = [
@@ -226,7 +228,7 @@ class Etcdctl:
         ):
             flags += [flag, value] if value else []
         argv = [self._program, *flags, *arguments]
-        completed = process.run(argv, timeout_s=timeout_s + GRACE_S, on_tick=on_tick)
+        completed = process.run(argv, timeout_s=timeout_s + GRACE_S, on_tick=on_tick, variables=variables)
         if completed.returncode != 0:
             raise classify(" ".join(arguments[:2]), target, completed.returncode, completed.stderr)
         return completed

@@ -54,12 +54,18 @@ def find(name: str, folder: str = "") -> str:
 
 
 def run(
-    argv: Sequence[str], *, timeout_s: float, stdin: str = "", on_tick: Callable[[], None] | None = None
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    stdin: str = "",
+    on_tick: Callable[[], None] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Completed:
     """Runs a child to its end with a scrubbed environment that carries the trace.
 
-    `on_tick` is called about five times a second meanwhile. Raises CommandTimeout (the child is killed) and
-    CommandMissing; a non-zero exit is for the caller to judge. Nothing secret may stand in `argv`.
+    `on_tick` is called about five times a second meanwhile; `variables` are added to the environment. Raises
+    CommandTimeout (the child is killed) and CommandMissing; a non-zero exit is for the caller to judge. Nothing secret
+    may stand in `argv`.
     """
     try:
         child = subprocess.Popen(
@@ -67,7 +73,7 @@ def run(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=child_environment(os.environ),
+            env={**child_environment(os.environ), **(variables or {})},
             text=True,
             errors="replace",
         )

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from agent import bootstrap
-from agent.cli import asking, dry_runs, operation_views, progress, snapshot_views, tables
+from agent.cli import asking, operation_views, progress, snapshot_views, tables
 from agent.cli.reading import reading
 from agent.domain.snapshot import latest_good
 from agent.domain.soundness import why_not_good
@@ -187,6 +187,8 @@ def _ask(
     dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
     if dry_run:
+        from agent.cli import dry_runs
+
         with reading(flags) as node:
             return dry_runs.print_verdict(node, operation, params, as_json)
     with progress.shown(operation) as on_progress:

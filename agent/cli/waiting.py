@@ -13,7 +13,7 @@ from agent.node import Node
 
 NO_DAEMON_WAIT_S = 10.0
 POLL_FIRST_S = 0.02
-POLL_MOST_S = 0.25
+POLL_MOST_S = 0.1
 GONE_WAIT_S = 2.0
 RESULTS_CARRIED = 10
 OnProgress = Callable[[Mapping[str, Any]], None]

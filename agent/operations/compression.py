@@ -30,8 +30,8 @@ class Effort:
 LEAST_EFFORT = Effort()
 
 
-def compressed(chunks: Iterable[bytes], effort: Effort = LEAST_EFFORT) -> Iterator[bytes]:
-    """Chunks of bytes as a zstd stream of one frame with a checksum."""
+def compressed(chunks: Iterable[bytes | memoryview], effort: Effort = LEAST_EFFORT) -> Iterator[bytes]:
+    """Chunks of bytes as a zstd stream of one frame with a checksum; none is kept once the next is asked for."""
     parameters = zstd.CompressionParameter
     compressor = zstd.ZstdCompressor(
         options={

@@ -6,11 +6,13 @@ etcdctl writes `<path>.part` from its start to its end, syncs it, and renames it
 import contextlib
 import threading
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from agent.errors import SnapshotInvalid
 from agent.operations.inspection import RawFile, TrailerDigest
+from agent.operations.writeback import Writeback
 
 CHUNK_BYTES = 1024 * 1024
 POLL_S = 0.01
@@ -65,16 +67,22 @@ class Following:
             while self._require_hope() == "planned":
                 self._changed.wait(1.0)
 
-    def chunks(self) -> Iterator[bytes]:
-        """The raw bytes in order, to the file's end. Raises GivenUp. May be called again once the file is whole."""
-        digest = TrailerDigest()
+    def chunks(self) -> Iterator[memoryview]:
+        """The raw bytes in order, to the file's end. Raises GivenUp. May be called again once the file is whole.
+
+        Each chunk is a view of one buffer, good until the next is asked for.
+        """
+        digest, buffer = TrailerDigest(), memoryview(bytearray(CHUNK_BYTES))
         self.read_bytes = 0
-        with self._open() as stream:
+        with self._open() as stream, Writeback(stream.fileno()) as writeback:
             while True:
                 state = self._require_hope()  # looked at before the read: after "written" an empty read is the end
-                if chunk := stream.read(CHUNK_BYTES):
+                if got_bytes := stream.readinto(buffer):
+                    chunk = buffer[:got_bytes]
                     digest.update(chunk)
-                    self.read_bytes += len(chunk)
+                    self.read_bytes += got_bytes
+                    if state == "writing":
+                        writeback.reached(self.read_bytes)
                     yield chunk
                 elif state in ("planned", "writing"):
                     self._wait()
@@ -125,7 +133,7 @@ class Following:
             raise GivenUp("the snapshot was given up")
         return self._state
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         while True:
             self._require_hope()
             for path in (self._part, self._path):  # in this order, since the rename goes in this order

@@ -27,15 +27,15 @@ class TrailerDigest:
         self._tail = b""
         self.size_bytes = 0
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | memoryview) -> None:
         """Takes the next bytes; the last 32 so far are held back, as they may be the trailer."""
         self.size_bytes += len(chunk)
         if len(chunk) >= TRAILER_BYTES:
             self._body.update(self._tail)
             self._body.update(memoryview(chunk)[:-TRAILER_BYTES])
-            self._tail = chunk[-TRAILER_BYTES:]
+            self._tail = bytes(chunk[-TRAILER_BYTES:])
         else:
-            joined = self._tail + chunk
+            joined = self._tail + bytes(chunk)
             self._body.update(joined[:-TRAILER_BYTES])
             self._tail = joined[-TRAILER_BYTES:]
 

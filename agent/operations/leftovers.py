@@ -89,6 +89,20 @@ def remove_attempt(folder: Path) -> None:
     _remove_if_empty(folder)
 
 
+@contextlib.contextmanager
+def held_open(folder: Path) -> Iterator[None]:
+    """What is removed of an attempt's files meanwhile has no name any more at once; its blocks are free afterwards.
+
+    To free those of a large file takes a good part of a second, for which nobody need wait. A killed process too gives
+    them back.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                stack.enter_context(path.open("rb"))
+        yield
+
+
 def remove_operation(work_root: Path, op_id: str) -> None:
     """Removes what the attempts of an operation left that gets no further one; their journals stay."""
     with contextlib.suppress(OSError):

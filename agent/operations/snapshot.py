@@ -8,8 +8,11 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent.domain import cluster, snapshot
 from agent.domain.request import format_moment
@@ -79,7 +82,6 @@ class Verified:
 
     raw: inspection.RawFile
     content: SnapshotFile
-    live_keys: int | None
     checks: tuple[Check, ...]
 
 
@@ -124,11 +126,13 @@ def _taken(job: Job, ports: SnapshotPorts, steps: Steps, started_at: str, avoid:
             verified = verify(path, ports, source, sending.raw, emergency=emergency)
             job.require_time()
         draft = _draft(job, ports, source, verified, started_at)
+        count = partial(_counted, None if emergency else source.door)
         try:
-            return _stored(ports, following, sending, draft, steps)
+            return _stored(ports, following, sending, draft, steps, count)
         except STORE_TROUBLE as why:
             following.give_up()  # nothing of it may be completed any more once it is kept here
             with steps.step("keep"):
+                draft = count(draft)
                 return outbox.keep(
                     ports.outbox, path, draft, why, emergency=emergency, effort=ports.effort, guarded=ports.room.guarded
                 )
@@ -166,8 +170,9 @@ def _already(job: Job, ports: SnapshotPorts, sending: Sending) -> dict[str, Any]
 
 
 def _stored(
-    ports: SnapshotPorts, following: Following, sending: Sending, draft: Manifest, steps: Steps
-) -> dict[str, Any]:
+    ports: SnapshotPorts, following: Following, sending: Sending, draft: Manifest, steps: Steps,
+    count: Callable[[Manifest], Manifest],
+) -> dict[str, Any]:  # fmt: skip
     """Lets the sender complete what it sent, waits for it, and commits. Raises the store's errors.
 
     There is no return from the completion on: data without a manifest could not be taken back out of a bucket. All but
@@ -175,6 +180,7 @@ def _stored(
     """
     with steps.step("store", no_return=True):
         following.verified(inspection.RawFile(draft.raw_size_bytes, draft.raw_sha256))
+        draft = count(draft)  # while the store completes
         stored = sending.result(lambda done_bytes: steps.progress(done_bytes, draft.raw_size_bytes))
     if isinstance(stored, Manifest):
         return committing.output_of(stored, ports.store, already=True)
@@ -206,24 +212,26 @@ def verify(
         )
     fresh = Check("fresh", "skipped" if emergency else "passed", _now(), source.note)
     checks = (Check("trailer", "passed", trailer_at), Check("structure", "passed", structure_at, ports.tool.describe()))
-    live_keys = None if emergency else _live_keys(source.door, content.revision)
     emit(
         log, logging.INFO, "snapshot.verified", f"trailer and structure are right at revision {content.revision}",
         revision=content.revision, raw_size_bytes=raw.size_bytes, raw_sha256=raw.sha256, total_key=content.total_key,
     )  # fmt: skip
-    return Verified(raw, content, live_keys, (*checks, fresh))
+    return Verified(raw, content, (*checks, fresh))
 
 
-def _live_keys(etcd: Etcd, revision: int) -> int | None:
+def _counted(etcd: Etcd | None, draft: Manifest) -> Manifest:
+    """With the number of live keys, where there is an etcd to ask and it tells."""
+    if etcd is None:
+        return draft
     try:
-        return etcd.count_keys(revision)
+        return msgspec.structs.replace(draft, live_keys=etcd.count_keys(draft.revision))
     except EtcdError as error:
         emit(log, logging.WARNING, "snapshot.keys_not_counted", f"the live keys were not counted: {error}")
-        return None
+        return draft
 
 
 def _draft(job: Job, ports: SnapshotPorts, source: Source, verified: Verified, started_at: str) -> Manifest:
-    """The manifest but for class, object and the level `stored`, which come with the store."""
+    """The manifest but for the live keys, and for class, object and the level `stored`, which come with the store."""
     request, status = job.request, source.status
     return Manifest(
         snapshot_id=snapshot.snapshot_id(request.requested_at, request.op_id),
@@ -238,7 +246,7 @@ def _draft(job: Job, ports: SnapshotPorts, source: Source, verified: Verified, s
         revision=verified.content.revision,
         hash=verified.content.hash,
         total_key=verified.content.total_key,
-        live_keys=verified.live_keys,
+        live_keys=None,
         raw_size_bytes=verified.raw.size_bytes,
         raw_sha256=verified.raw.sha256,
         data=StoredData("", 0, ""),

@@ -116,6 +116,11 @@ def test_the_environment_is_a_closed_list_and_the_trace(monkeypatch: pytest.Monk
     assert variables["LANG"] == "C.UTF-8"
 
 
+def test_what_one_call_wants_is_added_to_the_environment() -> None:
+    assert "GOGC=400\n" in process.run(["/usr/bin/env"], timeout_s=10, variables={"GOGC": "400"}).stdout
+    assert "GOGC" not in process.run(["/usr/bin/env"], timeout_s=10).stdout
+
+
 def test_a_child_without_a_trace_gets_none_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACE_ID", TRACE_ID)
     assert "TRACE" not in process.run(["/usr/bin/env"], timeout_s=10).stdout

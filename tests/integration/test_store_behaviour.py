@@ -232,7 +232,7 @@ def commit(job: Job, store: Store, retention_class: RetentionClass | None = None
         _, retention_class = committing.place(job, store, emergency=False)
     following = Following(job.folder / "snapshot.db")
     following.written()
-    stored = committing.send(job, store, following.chunks, retention_class)
+    stored = committing.send(job, store, lambda: map(bytes, following.chunks()), retention_class)
     identifier, moment = snapshot.snapshot_id(job.request.requested_at, job.request.op_id), job.request.requested_at
     manifest = snapshot.Manifest(
         snapshot_id=identifier, retention_class=retention_class, cluster="prod", etcd_cluster_id="1", member_id="1",
