@@ -80,6 +80,17 @@ def test_who_is_not_fit_is_passed_over_with_the_reason(unfit: EndpointStatus | s
     assert (passed.member.member_id, why in passed.why) == (OTHER, True), passed.why
 
 
+def test_a_learner_by_the_list_alone_is_never_read_nor_is_its_leader_believed() -> None:
+    """3.4 and 3.5 leave `isLearner` out of the status of some members."""
+    view = led_by_own(status_of(OTHER, raft_term=3), status_of(THIRD))
+    listed = [
+        replace(one, member=replace(one.member, is_learner=one.member.member_id == OTHER)) for one in view.answers
+    ]
+    ranking = rank(replace(view, answers=listed))
+    assert order(ranking) == [THIRD, OWN]
+    assert [one.why for one in ranking.passed_over] == ["is a learner"]
+
+
 def test_a_lag_up_to_the_bound_is_none() -> None:
     ranking = rank(led_by_own(status_of(OTHER, raft_applied_index=0), status_of(THIRD, raft_applied_index=1000)))
     assert order(ranking) == [THIRD, OTHER, OWN]
