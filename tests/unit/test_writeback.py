@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.operations import writeback
 from agent.operations.writeback import STRIDE_BYTES, Writeback
 
 
@@ -27,7 +26,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    monkeypatch.setattr(writeback.os, "fdatasync", disk.sync)
+    monkeypatch.setattr(os, "fdatasync", disk.sync)
     return disk
 
 
