@@ -237,17 +237,21 @@ def test_a_load_balancer_is_refused_whichever_members_answer(place: Place) -> No
     place.succeeds(op_id)
 
 
-def test_no_snapshot_with_a_corrupt_member_until_the_alarm_is_gone(place: Place) -> None:
+def test_no_snapshot_of_a_corrupt_member_until_the_alarm_is_gone(place: Place) -> None:
     status = place.gateway("/v3/maintenance/status", {})
+    own_id = format(int(status["header"]["member_id"]), "x")
     alarm = {"memberID": status["header"]["member_id"], "alarm": CORRUPT}
     op_id = place.op_id()
     place.gateway("/v3/maintenance/alarm", {"action": "ACTIVATE", **alarm})
     try:
+        assert place.succeeds(place.op_id())["member_id"] != own_id  # another member is read
+        with place.config_file.open("a") as config:
+            config.write('[snapshot]\nsource = "local"\n')
         error = place.error(op_id, 3)
     finally:
         place.gateway("/v3/maintenance/alarm", {"action": "DEACTIVATE", **alarm})
     assert error["message"].startswith("[corrupt]"), error
-    place.succeeds(op_id)
+    assert place.succeeds(op_id)["member_id"] == own_id
 
 
 def test_a_full_database_is_backed_up_all_the_same(place: Place) -> None:
