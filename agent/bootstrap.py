@@ -192,7 +192,7 @@ def _make_eraser(node: Node) -> "Eraser":
 
 def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
-    from agent.adapters import process
+    from agent.adapters import process, process_priority
     from agent.domain.request import Record
     from agent.operations import content, leftovers, outbox, prune, snapshot, verify
     from agent.operations import tools as etcd_tools
@@ -241,7 +241,8 @@ def make_worker(node: Node) -> "Worker":
         "prune": Operation(lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps)),
     }
     return Worker(
-        node.spool, node.paths.locks, node.paths.work, operations, make_job, node.config.daemon.parked_interval_s
+        node.spool, node.paths.locks, node.paths.work, operations, make_job, node.config.daemon.parked_interval_s,
+        lambda: process_priority.lower(node.config.snapshot.nice, node.config.snapshot.io_class),
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ Prefix = Annotated[str, msgspec.Meta(pattern=r"\A([A-Za-z0-9][A-Za-z0-9._/-]{0,2
 Bucket = Annotated[str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?\Z")]
 Url = Annotated[str, msgspec.Meta(pattern=r"\A(https?://[^\s]+)?\Z")]
 PlainText = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f]{0,256}\Z")]
+IoClass = Literal["idle", "best-effort", "none"]
 PlatformName = Literal["kubeadm", "rke2", "k3s", "plain"]
 PlatformChoice = Literal["auto", "kubeadm", "rke2", "k3s", "plain"]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=31 * 86400)]
@@ -75,6 +76,8 @@ class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     etcd_disk_floor_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**50)] = 1024**3
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
     zstd_threads: Annotated[int, msgspec.Meta(ge=1, le=4)] = 1
+    nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
+    io_class: IoClass = "idle"
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from agent.adapters.spool import Spool
 from agent.domain import attempts, cancellation
 from agent.domain.attempts import with_result
 from agent.domain.cancellation import Cancellation
-from agent.domain.request import ErrorResult, Record, Result, Status, is_op_id
+from agent.domain.request import OPERATIONS, ErrorResult, Record, Result, Status, is_op_id
 from agent.errors import Interrupted, Parked, Refused
 from agent.logs import emit
 from agent.operations import leftovers
@@ -33,7 +33,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worker:
-    """What a worker needs: where requests are, how jobs are made, and what each operation does."""
+    """What a worker needs: where requests are, how jobs are made, and what each operation does.
+
+    `step_back` lowers this process's priority. A backup can wait a little for etcd; who changes members or restores
+    must not, since the cluster waits for it.
+    """
 
     spool: Spool
     locks: Path
@@ -41,6 +45,7 @@ class Worker:
     operations: Mapping[str, Operation]
     make_job: Callable[[Record], Job]
     parked_interval_s: float = 30.0
+    step_back: Callable[[], None] = lambda: None
 
     def run(self, op_id: str) -> int:
         """Runs the operation that lies in `running/` to its result. Returns the process's exit code."""
@@ -53,6 +58,8 @@ class Worker:
             return EXIT_DONE
         with outcome.bound(record):
             try:
+                if OPERATIONS[record.request.operation].slot == "backup":
+                    self.step_back()  # first of all: threads and programs that are started later inherit it
                 return Attempt(self, record).run()
             except Interrupted:  # outside of the operation's own work
                 return EXIT_INTERRUPTED

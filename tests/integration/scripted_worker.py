@@ -110,6 +110,9 @@ if __name__ == "__main__":
     interval_s = float(os.environ.get("PARKED_INTERVAL_S", "30"))
     operations = dict.fromkeys(("snapshot", "verify", "retire"), Operation(work, recheck, say_farewell))
     operations["restore"] = Operation(work)
-    worker = Worker(Spool(ROOT / "spool"), ROOT / "locks", ROOT / "work", operations, make_job, interval_s)
     op_id = sys.argv[-1]
+    worker = Worker(
+        Spool(ROOT / "spool"), ROOT / "locks", ROOT / "work", operations, make_job, interval_s,
+        step_back=lambda: write("stepped-back", op_id),
+    )  # fmt: skip
     exit_process(caretaker.run(worker, op_id) if "--caretaker" in sys.argv else worker.run(op_id))
