@@ -62,8 +62,9 @@ def make_snapshot_ports(node: Node) -> "SnapshotPorts":
     effort = Effort(settings.zstd_level, settings.zstd_threads)
     at = partial(make_etcd, node) if settings.source == "auto" else None
     return SnapshotPorts(
-        make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort, at, make_disks(node)
-    )
+        make_etcd(node), tool, make_store(node), files.free_bytes, make_outbox(node), effort, at, make_disks(node),
+        _upload_limit(node),
+    )  # fmt: skip
 
 
 def make_disks(node: Node) -> "Disks":
@@ -151,6 +152,12 @@ def make_store(node: Node) -> "Store":
     return S3Store(store, client=client, state_folder=node.paths.work, cluster=node.config.cluster)
 
 
+def _upload_limit(node: Node) -> int:
+    """Bytes per second, 0 for no limit: a folder is not at the other end of a link."""
+    store = node.config.store
+    return store.upload_limit_bytes_per_s if store.kind == "s3" else 0
+
+
 def make_outbox(node: Node) -> "Outbox":
     """The folder of what the store did not take yet."""
     from agent.adapters.outbox import OutboxFolder
@@ -235,7 +242,9 @@ def make_worker(node: Node) -> "Worker":
         ),
         "verify": Operation(with_tools(run_verify)),
         "outbox": Operation(
-            run=lambda job, steps: outbox.run(job, ShipPorts(make_store(node), make_outbox(node)), steps),
+            run=lambda job, steps: outbox.run(
+                job, ShipPorts(make_store(node), make_outbox(node), _upload_limit(node)), steps
+            ),
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
         ),
         "prune": Operation(lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps)),

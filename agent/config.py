@@ -65,6 +65,7 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint_url: Url = ""
     kms_key_id: PlainText = ""
     call_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=600)] = 60
+    upload_limit_bytes_per_s: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
 
 
 class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -207,6 +207,13 @@ class AwsUnavailable(AgentError):
     retryable = True
 
 
+class UploadLimitTooLow(AgentError):
+    """At store.upload_limit_bytes_per_s the snapshot does not go within its time: a matter of the configuration."""
+
+    code = "upload_limit_too_low"
+    exit_code = EXIT_USAGE
+
+
 class NoSpace(AgentError):
     """A file system is too full to go on safely."""
 

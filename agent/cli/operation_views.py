@@ -1,6 +1,7 @@
 """How operations look to people: the list, one operation, and the result that a mutating command ends with."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -134,7 +135,22 @@ def progress_text(progress: Mapping[str, Any]) -> str:
         words.append(tables.size(done_bytes))
     if progress.get("percent") is not None:
         words.append(f"{progress['percent']} %")
-    return ", ".join(words)
+    return ", ".join([*words, *_speed_words(progress)])
+
+
+def _speed_words(progress: Mapping[str, Any]) -> Iterator[str]:
+    """Rate, ratio and the time left, as far as they are known; what is no number is left out."""
+    if (rate := _number(progress, "rate_bytes_per_s")) is not None:
+        yield f"{tables.size(round(rate))}/s"
+    if (ratio := _number(progress, "ratio")) is not None:
+        yield f"compressed {ratio:g}:1"
+    if (eta_s := _number(progress, "eta_s")) is not None:
+        yield f"{tables.age(eta_s)} left"
+
+
+def _number(progress: Mapping[str, Any], name: str) -> float | None:
+    value = progress.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _print_result(result: Result) -> None:

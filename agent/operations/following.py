@@ -5,6 +5,7 @@ etcdctl writes `<path>.part` from its start to its end, syncs it, and renames it
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -109,6 +110,13 @@ class Following:
                     hint="the file did not read back the same: check memory and disks, then try again",
                 )
             self._state = "committing"
+
+    def pause(self, seconds: float) -> None:
+        """Sleeps for the one who sends what was read. Raises GivenUp, at once when it is."""
+        ends_at = time.monotonic() + seconds
+        with self._changed:
+            while self._require_hope() and (left_s := ends_at - time.monotonic()) > 0:
+                self._changed.wait(left_s)
 
     def raw(self, timeout_s: float) -> RawFile | None:
         """What the reader found, None when it is not at the end in that time. Raises SnapshotInvalid."""

@@ -16,23 +16,26 @@ from agent.domain import arrival
 from agent.domain.outbox import Draft, Kept, overflow
 from agent.domain.request import ErrorResult, format_moment
 from agent.domain.snapshot import Manifest, RetentionClass, StoredData
-from agent.errors import AgentError, SnapshotInvalid, StoreError
+from agent.errors import AgentError, SnapshotInvalid, StoreError, UploadLimitTooLow
 from agent.logs import emit
 from agent.operations import committing, compression, leftovers
 from agent.operations.compression import LEAST_EFFORT, Effort
+from agent.operations.pacing import Pace
 from agent.operations.steps import Job, Steps
 from agent.ports import Outbox, Store
 
 CHUNK_BYTES = 1024 * 1024
+USABLE_TIME = 0.9  # of what is left; the rest is for what is not the upload itself
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ShipPorts:
-    """What shipping needs: the store and the outbox."""
+    """What shipping needs: the store, the outbox, and how much may go to the store in a second (0: no limit)."""
 
     store: Store
     outbox: Outbox
+    upload_limit_bytes_per_s: int = 0
 
 
 def keep(
@@ -119,29 +122,48 @@ def output_of(draft: Draft, box: Outbox) -> dict[str, Any]:
     }
 
 
+def answer(output: dict[str, Any]) -> dict[str, Any]:
+    """What is kept is a success, since the store comes back; but a configuration that can not work is told as that.
+
+    Raises UploadLimitTooLow. The snapshot stays in the outbox all the same.
+    """
+    why = output["why_not_stored"]
+    if why["code"] == UploadLimitTooLow.code:
+        raise UploadLimitTooLow(
+            f"the snapshot is verified and kept as {output['kept']}, but the store does not get it: {why['message']}",
+            hint=why["hint"],
+        )
+    return output
+
+
 def run(job: Job, ports: ShipPorts, steps: Steps) -> dict[str, Any]:
     """Ships what is kept, the oldest first, until all is in the store. Raises the store's errors.
 
-    A store that does not answer ends it. What lies damaged in the store under the name of one, or can not be read on
-    this node, stops that one alone: it stays on the node, and is told at the end.
+    A store that does not answer ends it. What lies damaged in the store under the name of one, can not be read on this
+    node, or is too large for the limit, stops that one alone: it stays on the node, and is told at the end. What the
+    limit leaves no time for after the others is shipped by the next operation.
     """
     shipped: list[str] = []
-    blocked: list[SnapshotInvalid | OSError] = []
+    blocked: list[SnapshotInvalid | UploadLimitTooLow | OSError] = []
     sweep(ports.outbox)
+    pace, whole_s = Pace(ports.upload_limit_bytes_per_s), job.time_left_s() * USABLE_TIME
     for kept in ports.outbox.kept():
+        if shipped and job.time_left_s() * USABLE_TIME < pace.needed_s(kept.size_bytes) <= whole_s:
+            break
         try:
             with steps.step("ship"):
                 job.require_time()
-                if _ship(job, ports, kept):
+                pace.require_sent(kept.size_bytes, whole_s)
+                if _ship(job, ports, kept, pace, steps):
                     shipped.append(kept.snapshot_id)
-        except (SnapshotInvalid, OSError) as error:
+        except (SnapshotInvalid, UploadLimitTooLow, OSError) as error:
             blocked.append(error)
     if blocked:
         raise blocked[0]
     return {"shipped": shipped, "store": ports.store.describe()}
 
 
-def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
+def _ship(job: Job, ports: ShipPorts, kept: Kept, pace: Pace, steps: Steps) -> bool:
     """Under the trace and op id of the request that it was taken for. Whether it is in the store now."""
     draft = kept.draft
     if draft is None:
@@ -155,7 +177,7 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
         with trace.bound(trace_id=request.trace_id, op_id=request.op_id, operation="snapshot"):
             existing, retention_class = committing.place(own, ports.store, emergency=draft.emergency)
             if existing is None:
-                _store(own, ports, kept, draft, retention_class)
+                _store(own, ports, kept, draft, retention_class, pace, steps)
             elif arrival.is_altered_draft(existing, draft.manifest):
                 raise SnapshotInvalid(
                     f"the store has a manifest of {kept.snapshot_id} that is not the one that was sent",
@@ -171,12 +193,21 @@ def _ship(job: Job, ports: ShipPorts, kept: Kept) -> bool:
     return True
 
 
-def _store(job: Job, ports: ShipPorts, kept: Kept, draft: Draft, retention_class: RetentionClass) -> None:
+def _store(
+    job: Job, ports: ShipPorts, kept: Kept, draft: Draft, retention_class: RetentionClass, pace: Pace, steps: Steps
+) -> None:
     """Under a key that stays the same for these bytes: a store that loses all answers does not get a copy each time."""
+
+    def show(sent_bytes: int) -> None:
+        steps.progress(sent_bytes, kept.size_bytes)
+
     with contextlib.ExitStack() as opened:
+
+        def make_chunks() -> Iterator[bytes]:
+            return pace.paced(opened.enter_context(ports.outbox.open(kept.snapshot_id)), on_bytes=show)
+
         stored = committing.send(
-            job, ports.store, lambda: opened.enter_context(ports.outbox.open(kept.snapshot_id)), retention_class,
-            try8=draft.manifest.data.sha256[:8],
+            job, ports.store, make_chunks, retention_class, try8=draft.manifest.data.sha256[:8]
         )  # fmt: skip
     if stored.sha256 != draft.manifest.data.sha256:
         raise StoreError(f"{stored.key} was sent as other bytes than are kept", hint="is this node's memory sound?")

@@ -8,12 +8,14 @@ from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from agent.domain.progress import Packed
 from agent.domain.snapshot import Manifest, RetentionClass
 from agent.errors import AwsUnavailable, of_the_node
 from agent.operations import committing, compression
 from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
 from agent.operations.inspection import RawFile
+from agent.operations.pacing import Pace
 from agent.operations.steps import Job
 from agent.ports import Store, StoredObject
 
@@ -33,14 +35,16 @@ class Sending:
     """
 
     def __init__(
-        self, job: Job, target: Store, following: Following, *, emergency: bool, effort: Effort = LEAST_EFFORT
+        self, job: Job, target: Store, following: Following, *, emergency: bool, effort: Effort = LEAST_EFFORT,
+        pace: Pace | None = None,
     ) -> None:  # fmt: skip
         self._job, self._target, self._following, self._emergency = job, target, following, emergency
-        self._effort = effort
+        self._effort, self._pace = effort, pace or Pace()
         self._reserve_s = min(KEEP_RESERVE_S, job.time_left_s() / 4)
         self._pool = ThreadPoolExecutor(1, "sending")
         self._placed: futures.Future[Manifest | None] = futures.Future()
         self.retention_class: RetentionClass = "hourly"
+        self.expected_bytes = 0  # of the raw file, to be set before it begins
         # Threads inherit no context: this one gets a copy, so that its log lines and calls carry the trace.
         self._stored = self._pool.submit(contextvars.copy_context().run, self._run)
         self._committed: futures.Future[dict[str, Any]] | None = None
@@ -50,12 +54,18 @@ class Sending:
         done, _ = futures.wait([self._placed], wait_s)
         return self._placed.result() if done and self._placed.exception() is None else None
 
-    def raw(self) -> RawFile | None:
+    @property
+    def packed(self) -> Packed:
+        """What the sender has read, and what compressing made of it."""
+        return Packed(self._following.read_bytes, self._pace.taken_bytes)
+
+    def raw(self, on_wait: Callable[[int], None] = lambda done_bytes: None) -> RawFile | None:
         """What the sender read the file to be, None where it ended before the file's end. Raises SnapshotInvalid."""
         ends_at = time.monotonic() + READ_WAIT_S
         while not self._stored.done() and self._is_on(ends_at):
             if (raw := self._following.raw(WAIT_S)) is not None:
                 return raw
+            on_wait(self._following.read_bytes)
         return self._following.raw(0)
 
     def result(self, on_wait: Callable[[int], None]) -> StoredObject | Manifest:
@@ -63,7 +73,7 @@ class Sending:
 
         NoSpace and FileUnusable may also be of this node, where the upload is journalled.
         Raises AwsUnavailable too, when the store takes nothing more for a while, or little is left of the operation's
-        time: enough to keep the file on this node.
+        time: enough to keep the file on this node. Raises UploadLimitTooLow where the configured limit is why.
         """
         return self._waited(self._stored, on_wait)
 
@@ -92,7 +102,11 @@ class Sending:
         while not ended.done():
             if self._following.read_bytes != read_bytes:
                 read_bytes, moved_at = self._following.read_bytes, time.monotonic()
+            if self._pace.is_pausing:
+                moved_at = time.monotonic()  # that is not the store's doing
             if self._job.time_left_s() < self._reserve_s or time.monotonic() - moved_at > PATIENCE_S:
+                if self._pace.is_the_brake:
+                    raise self._pace.too_low(max(0, self.expected_bytes - read_bytes))
                 raise AwsUnavailable(
                     f"{self._target.describe()} did not take the snapshot in time",
                     hint="is the link to the store slow, or does it hang? snapshot.timeout_s is the whole time",
@@ -121,18 +135,23 @@ class Sending:
         self._placed.set_result(existing)
         if existing is not None:
             return existing
+        self._pace.require(self.expected_bytes, self._job.time_left_s() - self._reserve_s)
         return committing.send(
-            self._job, self._target, lambda: compression.compressed(self._following.chunks(), self._effort),
-            self.retention_class, before_commit=self._following.await_verified,
-        )  # fmt: skip
+            self._job, self._target, self._chunks, self.retention_class, before_commit=self._following.await_verified
+        )
+
+    def _chunks(self) -> Iterator[bytes]:
+        packed = compression.compressed(self._following.chunks(), self._effort)
+        return self._pace.paced(packed, pause=self._following.pause)
 
 
 @contextlib.contextmanager
 def sent(
-    job: Job, target: Store, following: Following, *, emergency: bool, effort: Effort = LEAST_EFFORT
+    job: Job, target: Store, following: Following, *, emergency: bool, effort: Effort = LEAST_EFFORT,
+    pace: Pace | None = None,
 ) -> Iterator[Sending]:  # fmt: skip
     """Sends the file for as long as the block takes; an error there gives it up."""
-    made = Sending(job, target, following, emergency=emergency, effort=effort)
+    made = Sending(job, target, following, emergency=emergency, effort=effort, pace=pace)
     try:
         yield made
     finally:

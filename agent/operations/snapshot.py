@@ -27,12 +27,14 @@ from agent.errors import (
     Refused,
     SnapshotInvalid,
     StoreError,
+    UploadLimitTooLow,
 )
 from agent.logs import emit
 from agent.operations import committing, inspection, leftovers, outbox
 from agent.operations import source as sources
 from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
+from agent.operations.pacing import Pace
 from agent.operations.room import Disks, Room
 from agent.operations.sending import Sending, sent
 from agent.operations.source import At, Source
@@ -41,7 +43,7 @@ from agent.ports import Etcd, Outbox, SnapshotFile, SnapshotTool, Store
 
 FIRST_REVISION = 1  # of an etcd that nobody wrote to; its file holds no revision at all
 PLACE_WAIT_S = 5.0
-STORE_TROUBLE = (StoreError, AwsRefused, AwsUnavailable, NoSpace, FileUnusable)
+STORE_TROUBLE = (StoreError, AwsRefused, AwsUnavailable, NoSpace, FileUnusable, UploadLimitTooLow)
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ log = logging.getLogger(__name__)
 class SnapshotPorts:
     """What taking and verifying snapshots needs of the outside; `free_bytes` tells the room in a folder.
 
-    `effort` is what compressing may cost.
+    `effort` is what compressing may cost, `upload_limit_bytes_per_s` what the link may be used for; 0 is no limit.
     `etcd` is the local member, `at` the door to the member at a URL; None where only the local one is to be read.
     """
 
@@ -61,6 +63,7 @@ class SnapshotPorts:
     effort: Effort = LEAST_EFFORT
     at: At | None = None
     disks: Disks | None = None
+    upload_limit_bytes_per_s: int = 0
 
     @property
     def room(self) -> Room:
@@ -108,34 +111,42 @@ def _taken(job: Job, ports: SnapshotPorts, steps: Steps, started_at: str, avoid:
     emergency = job.request.params.get("emergency") == "true"
     path = job.folder / "snapshot.db"
     following = Following(path)
-    with sent(job, ports.store, following, emergency=emergency, effort=ports.effort) as sending:
+    pace = Pace(ports.upload_limit_bytes_per_s)
+    with sent(job, ports.store, following, emergency=emergency, effort=ports.effort, pace=pace) as sending:
         with steps.step("preflight"):
             source = sources.find(ports.etcd, emergency=emergency, at=ports.at, avoid=avoid)
             require_room(job, ports, source, may_drop=True)
+        sending.expected_bytes = size_bytes = source.status.db_size_bytes
+
+        def show(done_bytes: int) -> None:
+            steps.progress(done_bytes, size_bytes, sending.packed)
+
         following.begins()
         if (answer := _already(job, ports, sending)) is not None:
             return answer
         try:
-            _save(job, source, path, steps)
+            with steps.step("save"):
+                _save(job, source, path, show)
         except sources.SOURCE_TROUBLE as error:
             if source.is_local:
                 raise
             raise _SourceLostError(source, error) from error
         following.written()
         with steps.step("verify"):
-            verified = verify(path, ports, source, sending.raw, emergency=emergency)
+            verified = verify(path, ports, source, lambda: sending.raw(show), emergency=emergency)
             job.require_time()
         draft = _draft(job, ports, source, verified, started_at)
         count = partial(_counted, None if emergency else source.door)
         try:
-            return _stored(ports, following, sending, draft, steps, count)
+            return _stored(ports, following, sending, draft, steps, count, show)
         except STORE_TROUBLE as why:
             following.give_up()  # nothing of it may be completed any more once it is kept here
             with steps.step("keep"):
                 draft = count(draft)
-                return outbox.keep(
+                kept = outbox.keep(
                     ports.outbox, path, draft, why, emergency=emergency, effort=ports.effort, guarded=ports.room.guarded
                 )
+            return outbox.answer(kept)
 
 
 def require_room(job: Job, ports: SnapshotPorts, source: Source, *, may_drop: bool) -> None:
@@ -147,14 +158,10 @@ def require_room(job: Job, ports: SnapshotPorts, source: Source, *, may_drop: bo
     )  # fmt: skip
 
 
-def _save(job: Job, source: Source, path: Path, steps: Steps) -> None:
+def _save(job: Job, source: Source, path: Path, show: Callable[[int], None]) -> None:
     """Another node's member gets half of the time: what is left is enough for this node's own, should it fail."""
-    size_bytes, left_s = source.status.db_size_bytes, job.require_time()
-    with steps.step("save"):
-        source.door.save_snapshot(
-            path, timeout_s=left_s if source.is_local else left_s / 2,
-            on_bytes=lambda done_bytes: steps.progress(done_bytes, size_bytes),
-        )  # fmt: skip
+    left_s = job.require_time()
+    source.door.save_snapshot(path, timeout_s=left_s if source.is_local else left_s / 2, on_bytes=show)
 
 
 def _already(job: Job, ports: SnapshotPorts, sending: Sending) -> dict[str, Any] | None:
@@ -166,12 +173,12 @@ def _already(job: Job, ports: SnapshotPorts, sending: Sending) -> dict[str, Any]
     if existing is not None:
         return committing.output_of(existing, ports.store, already=True)
     kept = ports.outbox.find(snapshot.snapshot_id(job.request.requested_at, job.request.op_id))
-    return outbox.output_of(kept, ports.outbox) if kept is not None else None
+    return outbox.answer(outbox.output_of(kept, ports.outbox)) if kept is not None else None
 
 
 def _stored(
     ports: SnapshotPorts, following: Following, sending: Sending, draft: Manifest, steps: Steps,
-    count: Callable[[Manifest], Manifest],
+    count: Callable[[Manifest], Manifest], show: Callable[[int], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Lets the sender complete what it sent, waits for it, and commits. Raises the store's errors.
 
@@ -181,7 +188,7 @@ def _stored(
     with steps.step("store", no_return=True):
         following.verified(inspection.RawFile(draft.raw_size_bytes, draft.raw_sha256))
         draft = count(draft)  # while the store completes
-        stored = sending.result(lambda done_bytes: steps.progress(done_bytes, draft.raw_size_bytes))
+        stored = sending.result(show)
     if isinstance(stored, Manifest):
         return committing.output_of(stored, ports.store, already=True)
     with steps.step("manifest"):

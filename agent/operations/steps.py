@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from agent import trace
+from agent.domain.progress import NOTHING_PACKED, Packed
 from agent.domain.request import Request, Status, StepResult
 from agent.errors import AgentError, DeadlineExceeded, Refused
 from agent.logs import emit
+from agent.operations.step_progress import StepProgress
 
-PROGRESS_INTERVAL_S = 0.25
 Hold: TypeAlias = Callable[[str], AbstractContextManager[bool]]
 Run: TypeAlias = "Callable[[Job, Steps], dict[str, Any]]"
 log = logging.getLogger(__name__)
@@ -24,11 +25,9 @@ class Steps:
     """Runs and remembers the steps of one attempt. `report` receives the progress, at most four times a second."""
 
     def __init__(self, report: Callable[[Mapping[str, Any]], None], commit: Callable[[], None] = lambda: None) -> None:
-        self._report = report
+        self._progress = StepProgress(report)
         self._commit = commit
         self.committed = False
-        self._reported_at = 0.0
-        self._name = ""
         self.results: list[StepResult] = []
 
     @contextlib.contextmanager
@@ -42,10 +41,9 @@ class Steps:
             self._commit()
             self.committed = True
         started = time.monotonic()
-        self._name = name
         with trace.span(step=name):
             emit(log, logging.INFO, "step.started", f"{name} started")
-            self.progress()
+            self._progress.begin(name)
             try:
                 yield
             except BaseException as error:
@@ -53,16 +51,9 @@ class Steps:
                 raise
             self._end(name, "succeeded", started)
 
-    def progress(self, done_bytes: int = 0, total_bytes: int = 0) -> None:
-        """Tells onlookers how far the current step is; bytes 0 means that only its name is known."""
-        now = time.monotonic()
-        if done_bytes and now - self._reported_at < PROGRESS_INTERVAL_S:
-            return
-        self._reported_at = now
-        progress: dict[str, Any] = {"step": self._name, "bytes": done_bytes}
-        if total_bytes:
-            progress |= {"total_bytes": total_bytes, "percent": min(100, 100 * done_bytes // total_bytes)}
-        self._report(progress)
+    def progress(self, done_bytes: int, total_bytes: int = 0, packed: Packed = NOTHING_PACKED) -> None:
+        """Tells onlookers how far the current step is: of how many bytes (0: not known), and what was compressed."""
+        self._progress.tell(done_bytes, total_bytes, packed)
 
     def _add(self, result: StepResult) -> None:
         """A step that ran for each of many things is one result, with its times together: a result stays small."""

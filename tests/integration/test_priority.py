@@ -1,4 +1,4 @@
-"""A backup goes behind etcd, as a real worker, its threads and its etcdctl show; what the cluster waits for does not."""
+"""A backup goes behind etcd, as its worker, all threads and its etcdctl show; what the cluster waits for does not."""
 
 import os
 import shutil

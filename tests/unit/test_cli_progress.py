@@ -18,6 +18,14 @@ class Terminal(io.StringIO):
     [
         ({}, "snapshot: queued"),
         ({"step": "save", "bytes": 1048576, "total_bytes": 4194304, "percent": 25}, "step save, 1.0 MiB, 25 %"),
+        (
+            {"step": "save", "bytes": 1048576, "percent": 25, "rate_bytes_per_s": 2097152, "ratio": 4.5, "eta_s": 90},
+            "step save, 1.0 MiB, 25 %, 2.0 MiB/s, compressed 4.5:1, 1 min 30 s left",
+        ),
+        (
+            {"step": "save", "bytes": 1, "rate_bytes_per_s": "fast", "ratio": float("nan"), "eta_s": float("inf")},
+            "step save, 1 B",
+        ),
         ({"step": "[bold]odd[/]\x1b", "bytes": "many", "total_bytes": None}, "step [bold]odd[/]"),
     ],
 )

@@ -1,7 +1,10 @@
 """What the store does not take stays on the node, and is shipped under its own trace when the store is back."""
 
 import errno
+import hashlib
+import itertools
 import os
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,20 @@ from agent.adapters.outbox import OutboxFolder
 from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
 from agent.domain.outbox import Bounds, Draft
-from agent.errors import AwsRefused, AwsUnavailable, DeadlineExceeded, KeyTaken, NoSpace, SnapshotInvalid, StoreError
+from agent.errors import (
+    AwsRefused,
+    AwsUnavailable,
+    DeadlineExceeded,
+    KeyTaken,
+    NoSpace,
+    SnapshotInvalid,
+    StoreError,
+    UploadLimitTooLow,
+)
 from agent.operations import catalogue, leftovers, outbox, sending
 from agent.operations.steps import Job, Steps
 from tests.sandbox.processes import wait_until
+from tests.unit.fakes import snapshot_bytes
 from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept
 
 IDENTIFIER = snapshots.snapshot_id(REQUESTED_AT, OP_ID)
@@ -47,7 +60,7 @@ def ship(of: Node, **changes: Any) -> dict[str, Any]:
     of.steps = Steps(lambda progress: None)
     try:
         with trace.bound(trace_id=request.trace_id, op_id=request.op_id):
-            return outbox.run(job, outbox.ShipPorts(of.store, of.outbox), of.steps)
+            return outbox.run(job, outbox.ShipPorts(of.store, of.outbox, of.upload_limit_bytes_per_s), of.steps)
     finally:
         leftovers.remove_attempt(job.folder)
 
@@ -341,3 +354,70 @@ def test_a_store_that_never_says_that_it_has_it_gets_one_object_of_it(node: Node
             ship(node)
     assert len(keys) == 2
     assert len(set(keys)) == 1
+
+
+def test_a_limit_that_can_not_work_is_told_early_keeps_the_snapshot_and_sends_nothing(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.upload_limit_bytes_per_s = 1  # 4096 bytes of database, and 60 s
+    with pytest.raises(UploadLimitTooLow, match="verified and kept as") as caught:
+        node.run()
+    assert "store.upload_limit_bytes_per_s" in caught.value.hint
+    assert kept(node) == set()
+    assert [one.snapshot_id for one in node.outbox.kept()] == [IDENTIFIER]
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert events.count("upload.limit_too_low") == 1
+    assert events.index("upload.limit_too_low") < events.index("outbox.kept")
+    with pytest.raises(UploadLimitTooLow, match="verified and kept as"):  # after a crash before the result
+        node.run(attempt=2)
+    assert len(node.outbox.kept()) == 1
+
+
+def test_a_limit_that_turns_out_too_low_ends_in_time_and_keeps_the_snapshot(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not compress: the first look can not know it."""
+    node.etcd.content = incompressible()
+    node.upload_limit_bytes_per_s = 100
+    clock = itertools.chain([60.0] * 12, itertools.repeat(10.0))
+    node.time_left_s = lambda: next(clock)
+    monkeypatch.setattr(sending, "WAIT_S", 0.01)
+    with pytest.raises(UploadLimitTooLow, match="verified and kept as") as caught:
+        node.run()
+    assert "100 bytes/s" in caught.value.message
+    assert len(node.outbox.kept()) == 1
+    assert kept(node) == set()
+
+
+def test_what_goes_at_the_limit_is_shipped_and_what_never_will_is_named(node: Node) -> None:
+    away(node)
+    contents = {0: snapshot_bytes(), 1: incompressible(), 2: snapshot_bytes()}
+    for hour, content in contents.items():
+        node.etcd.content = content
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
+    back(node)
+    node.upload_limit_bytes_per_s = 1000
+    with pytest.raises(UploadLimitTooLow, match="at 1,000 bytes/s"):
+        ship(node, time_left_s=lambda: 30.0)
+    assert [one.size_bytes > 30_000 for one in node.outbox.kept()] == [True]
+    node.upload_limit_bytes_per_s = 0
+    assert len(ship(node)["shipped"]) == 1
+    assert len(catalogue.backups(node.store, "prod")) == 3
+
+
+def test_what_the_limit_leaves_no_time_for_waits_for_the_next_operation(node: Node) -> None:
+    away(node)
+    for hour in range(2):
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")
+    back(node)
+    first = node.outbox.kept()[0].size_bytes
+    node.upload_limit_bytes_per_s = first  # one second each
+    clock = itertools.chain([60.0] * 3, itertools.repeat(0.5))
+    assert len(ship(node, time_left_s=lambda: next(clock))["shipped"]) == 1
+    assert len(ship(node)["shipped"]) == 1
+
+
+def incompressible() -> bytes:
+    """A whole file that stays as large as it is."""
+    body = b"key and" + random.Random(1).randbytes(512 * 100 - 7)
+    return body + hashlib.sha256(body).digest()

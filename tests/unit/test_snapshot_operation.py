@@ -67,11 +67,15 @@ class Node:
     free_bytes: int = 10**9
     time_left_s: Callable[[], float] = lambda: 60.0
     steps: Steps = field(default_factory=lambda: Steps(lambda progress: None))
+    upload_limit_bytes_per_s: int = 0
 
     @property
     def ports(self) -> SnapshotPorts:
         at = None if self.only_local else (lambda url: self.others.get(url) or no_door(url))
-        return SnapshotPorts(self.etcd, self.tool, self.store, lambda folder: self.free_bytes, self.outbox, at=at)
+        return SnapshotPorts(
+            self.etcd, self.tool, self.store, lambda folder: self.free_bytes, self.outbox, at=at,
+            upload_limit_bytes_per_s=self.upload_limit_bytes_per_s,
+        )  # fmt: skip
 
     @property
     def outbox(self) -> OutboxFolder:
