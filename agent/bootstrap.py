@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from agent.operations.content import ContentPorts
     from agent.operations.prune import PrunePorts
     from agent.operations.room import Disks
+    from agent.operations.slot_view import SchedulePorts
     from agent.operations.snapshot import SnapshotPorts
+    from agent.operations.steps import Steps
     from agent.ports import Eraser, Etcd, Outbox, SnapshotTool, Store
     from agent.privileged.service import RootService
     from agent.worker import Worker
@@ -197,11 +199,32 @@ def _make_eraser(node: Node) -> "Eraser":
     )
 
 
+def make_schedule_ports(node: Node, steps: "Steps") -> "SchedulePorts":
+    """What a look at the schedule needs. A store in a folder is each node's own."""
+    from agent.adapters.etcdctl_keys import EtcdctlKeys
+    from agent.adapters.spool_own import OwnRequests
+    from agent.domain.slots import Rhythm
+    from agent.operations import tools as etcd_tools
+    from agent.operations.slot_view import SchedulePorts
+
+    tools, settings = make_tools(node), node.config.snapshot
+    return SchedulePorts(
+        etcd=make_etcd(node),
+        keys=EtcdctlKeys(node.etcd, tools.find),
+        store=make_store(node),
+        outbox=make_outbox(node),
+        own=OwnRequests(node.spool),
+        rhythm=Rhythm(settings.max_age_s, settings.timeout_s),
+        shared=node.config.store.kind != "directory",
+        prepare=lambda: etcd_tools.prepare(make_etcd(node), tools, steps),
+    )
+
+
 def make_worker(node: Node) -> "Worker":
     """What runs one operation in this process."""
     from agent.adapters import process, process_priority
     from agent.domain.request import Record
-    from agent.operations import content, leftovers, outbox, prune, snapshot, verify
+    from agent.operations import content, leftovers, outbox, prune, schedule, scheduled, snapshot, verify
     from agent.operations import tools as etcd_tools
     from agent.operations.outbox import ShipPorts
     from agent.operations.steps import Job, Operation, Run, Steps
@@ -235,9 +258,17 @@ def make_worker(node: Node) -> "Worker":
             return content.run(job, make_content_ports(node), steps)
         return verify.run(job, make_snapshot_ports(node), steps)
 
+    def run_snapshot(job: Job, steps: Steps) -> dict[str, Any]:
+        def take() -> dict[str, Any]:
+            return snapshot.run(job, make_snapshot_ports(node), steps)
+
+        if job.request.params.get("scheduled") == "true":
+            return scheduled.run(job, make_schedule_ports(node, steps), steps, take)
+        return take()
+
     operations = {
         "snapshot": Operation(
-            run=with_tools(lambda job, steps: snapshot.run(job, make_snapshot_ports(node), steps)),
+            run=with_tools(run_snapshot),
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
         ),
         "verify": Operation(with_tools(run_verify)),
@@ -247,6 +278,7 @@ def make_worker(node: Node) -> "Worker":
             ),
             farewell=lambda job, steps: leftovers.give_uploads_up(job, lambda: make_store(node)),
         ),
+        "schedule": Operation(lambda job, steps: schedule.run(job, make_schedule_ports(node, steps), steps)),
         "prune": Operation(lambda job, steps: prune.run(job, make_prune_ports(node, make_store(node)), steps)),
     }
     return Worker(
@@ -262,7 +294,7 @@ def make_daemon(node: Node) -> "Daemon":
     from agent.daemon import Daemon, Timing
     from agent.housekeeping import Housekeeping
     from agent.intake import Intake
-    from agent.scheduler import OutboxSchedule
+    from agent.scheduler import LookSchedule, OutboxSchedule
 
     for folder in (node.paths.locks, node.paths.log_folder, node.paths.daemon_lock.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -290,7 +322,8 @@ def make_daemon(node: Node) -> "Daemon":
             spool=node.spool, locks=node.paths.locks, kept_s=settings.results_kept_days * 86400.0
         ),
         schedules=[
-            OutboxSchedule(node.spool, lambda: outbox.count(node.paths.outbox), node.config.outbox.retry_interval_s)
+            OutboxSchedule(node.spool, lambda: outbox.count(node.paths.outbox), node.config.outbox.retry_interval_s),
+            *([LookSchedule(node.spool, node.look_op_id)] if node.config.snapshot.schedule else []),
         ],
         rotate_log=lambda: logs.rotate(log_path, max_size_bytes=node.config.log.max_size_bytes),
     )

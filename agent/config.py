@@ -69,8 +69,9 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SnapshotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which member is read, how old the newest verified snapshot may get, how long one may take, and its cost."""
+    """Whether nodes take one unasked, which member is read, how old the newest verified one may get, and its cost."""
 
+    schedule: bool = True
     source: Literal["auto", "local"] = "auto"
     max_age_s: Seconds = 6 * 3600
     timeout_s: Seconds = 1800

@@ -20,7 +20,7 @@ from agent.errors import AgentError
 from agent.housekeeping import Housekeeping, WallClock
 from agent.intake import Intake
 from agent.logs import emit
-from agent.scheduler import OutboxSchedule
+from agent.scheduler import Schedule
 
 LOCK_TRIES = 20
 ORPHAN_INTERVAL_S = 0.5
@@ -43,7 +43,7 @@ class Daemon:
 
     def __init__(
         self, *, spool_: Spool, lock_path: Path, intake: Intake, notifier: Notifier, timing: Timing,
-        housekeeping: Housekeeping, rotate_log: Callable[[], object], schedules: Sequence[OutboxSchedule] = (),
+        housekeeping: Housekeeping, rotate_log: Callable[[], object], schedules: Sequence[Schedule] = (),
     ) -> None:  # fmt: skip
         self._spool = spool_
         self._lock = spool.lock_at(lock_path)

@@ -188,7 +188,10 @@ def numbered(path: Path, number: int) -> Path:
 
 
 def _formatter() -> JsonFormatter:
-    return JsonFormatter(["timestamp", "level", "logger", "message"], json_ensure_ascii=False)
+    # The formatter leaves extra fields out whose names begin with `_`: a metric's `_aws` comes under another one.
+    return JsonFormatter(
+        ["timestamp", "level", "logger", "message"], json_ensure_ascii=False, rename_fields={"emf": "_aws"}
+    )
 
 
 def _open_for_append(path: Path) -> int:

@@ -1,5 +1,6 @@
 """This node as configured and as found: what the wiring and the commands are given."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class Node:
     def spool(self) -> Spool:
         """The node's spool; it need not exist."""
         return Spool(self.paths.spool)
+
+    @property
+    def look_op_id(self) -> str:
+        """The op id of this node's looks at its schedule: one for all, so that the newest look is all that is kept."""
+        return f"schedule-{hashlib.sha256(self.config.node.name.encode()).hexdigest()[:16]}"
 
     @property
     def daemon_is_there(self) -> bool:

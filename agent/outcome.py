@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from agent import trace
+from agent import metrics, trace
 from agent.domain import attempts
 from agent.domain.request import ErrorResult, Record, Result, format_moment
 from agent.errors import AgentError, Interrupted, of_the_node
@@ -71,6 +71,9 @@ def explained(failure: Exception) -> ErrorResult:
 def log_result(result: Result, *, cancel_trace_id: str = "") -> None:
     """The line of an end."""
     duration_ms = sum(step.duration_ms for step in result.steps)
+    if result.operation == "snapshot" and not cancel_trace_id and result.output.get("due") is not False:
+        stored = result.output.get("stored") is True
+        metrics.snapshot_ended(succeeded=result.status == "succeeded", stored=stored, duration_ms=duration_ms)
     fields: dict[str, object] = {"status": result.status, "duration_ms": duration_ms, "attempt": result.attempt}
     if result.error is None:
         emit(log, logging.INFO, "operation.finished", f"{result.operation} succeeded", **fields)

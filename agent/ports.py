@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from agent.domain.cluster import Alarm, EndpointStatus, Member
 from agent.domain.hash_kv import HashKV
 from agent.domain.outbox import Bounds, Draft, Kept
+from agent.domain.request import Request
 
 MOST_SMALL_BYTES = 4 * 1024 * 1024  # of what `Store.read` takes for a manifest or a record
 
@@ -60,6 +61,44 @@ class Etcd(Protocol):
         ...
 
     def save_snapshot(self, path: Path, *, timeout_s: float, on_bytes: Callable[[int], None]) -> None: ...
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """A key's value and the revision of its last change, 0 where there is no such key."""
+
+    value: bytes
+    mod_revision: int
+
+
+class EtcdKeys(Protocol):
+    """Our few keys in etcd, through the local member. Raises EtcdError's family."""
+
+    def get(self, key: str) -> KeyValue:
+        """Linearizable."""
+        ...
+
+    def put_if_unchanged(self, key: str, mod_revision: int, value: bytes) -> bool:
+        """Writes if the key's last change is still that one. False when it is not."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How often an operation of this node failed in its newest generations, and when it last did."""
+
+    count: int = 0
+    last_at: str = ""
+
+
+class OwnRequests(Protocol):
+    """What this node asks of itself."""
+
+    def failures(self, op_id: str) -> Failures: ...
+
+    def ask(self, request: Request) -> bool:
+        """Puts it into the spool, again after it ended. False when it waits or runs already."""
+        ...
 
 
 class Tools(Protocol):

@@ -1,19 +1,95 @@
-"""What the daemon asks for by itself: so far, to ship what lies in the outbox."""
+"""What the daemon asks for by itself: to ship what lies in the outbox, and to look whether a snapshot is due."""
 
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from agent import trace
 from agent.adapters import process
-from agent.adapters.spool import ENDS, Spool
+from agent.adapters.spool import ENDS, Found, Spool
 from agent.domain import request as requests
+from agent.domain import slots
 from agent.domain.request import Record, format_moment
 from agent.errors import AgentError
 from agent.logs import emit
 
 MOST_DOUBLINGS = 4
+FAILED_LOOK_S = 60.0
+MOST_GENERATIONS = 500_000
 log = logging.getLogger(__name__)
+
+
+class Schedule(Protocol):
+    """Something that the daemon does by itself when it is time."""
+
+    def look(self) -> None:
+        """Asks when it is time. Cheap: called in each turn of the daemon."""
+        ...
+
+
+class LookSchedule:
+    """Has a worker look whether a snapshot is due, when the last look said, at once after a start.
+
+    All looks are generations of one operation, so the folder of results holds the newest alone.
+    """
+
+    def __init__(
+        self, spool: Spool, op_id: str, boot_clock_s: Callable[[], float] = process.boot_clock_s
+    ) -> None:  # fmt: skip
+        self._spool = spool
+        self._op_id = op_id
+        self._clock_s = boot_clock_s
+        self._is_asked = False
+        self._due_s = 0.0
+
+    def look(self) -> None:
+        """Asks when it is time, one look at a time."""
+        found = self._found()
+        if found is not None and found.state not in ENDS:
+            self._is_asked = True
+            return
+        if self._is_asked:
+            self._is_asked = False
+            self._due_s = self._clock_s() + _wait_s(found)
+        if self._clock_s() >= self._due_s:
+            self._ask(found)
+
+    def _found(self) -> Found | None:
+        try:
+            return self._spool.find(self._op_id)
+        except AgentError:
+            return None  # its record is damaged, which others tell; a new one takes its place
+
+    def _ask(self, last: Found | None) -> None:
+        self._due_s = self._clock_s() + FAILED_LOOK_S
+        trace_id = trace.new_trace_id()
+        with trace.bound(trace_id=trace_id, op_id=self._op_id, operation="schedule"):
+            request = requests.make(
+                op_id=self._op_id, operation="schedule", trace_id=trace_id, source="node",
+                requested_at=format_moment(datetime.now(UTC)),
+            )  # fmt: skip
+            try:
+                self._is_asked = self._spool.submit(Record(request, self._next_generation(last)))
+            except (AgentError, OSError) as error:
+                emit(log, logging.WARNING, "schedule.not_looked", f"tried again in {FAILED_LOOK_S:g} s: {error}")
+
+    def _next_generation(self, last: Found | None) -> int:
+        if last is None:
+            return 1
+        if last.record.generation < MOST_GENERATIONS:
+            return last.record.generation + 1
+        self._spool.path(last.state, self._op_id).unlink(missing_ok=True)  # numbers have an end
+        return 1
+
+
+def _wait_s(found: Found | None) -> float:
+    """What the last look said; a while where it failed."""
+    result = found.record.result if found is not None else None
+    said = result.output.get("look_again_in_s") if result is not None else None
+    if not isinstance(said, int | float) or isinstance(said, bool):
+        return FAILED_LOOK_S
+    return min(max(float(said), slots.LEAST_WAIT_S), slots.MOST_LOOK_S)
 
 
 class OutboxSchedule:

@@ -199,8 +199,9 @@ class Etcdctl:
     def _program(self) -> str:
         return self._find("etcdctl")
 
-    def _json(self, arguments: Sequence[str], kind: Any, endpoint: str | None = None) -> Any:
-        completed = self._run([*arguments, "-w", "json"], timeout_s=self._config.call_timeout_s, endpoint=endpoint)
+    def _json(self, arguments: Sequence[str], kind: Any, endpoint: str | None = None, *, stdin: str = "") -> Any:
+        argv = [*arguments, "-w", "json"]
+        completed = self._run(argv, timeout_s=self._config.call_timeout_s, endpoint=endpoint, stdin=stdin)
         return decode(completed.stdout, kind, " ".join(arguments))
 
     def _run(
@@ -211,6 +212,7 @@ class Etcdctl:
         endpoint: str | None = None,
         on_tick: Callable[[], None] | None = None,
         variables: Mapping[str, str] | None = None,
+        stdin: str = "",
     ) -> process.Completed:
         target = endpoint or self.endpoint
         flags = [
@@ -228,7 +230,9 @@ class Etcdctl:
         ):
             flags += [flag, value] if value else []
         argv = [self._program, *flags, *arguments]
-        completed = process.run(argv, timeout_s=timeout_s + GRACE_S, on_tick=on_tick, variables=variables)
+        completed = process.run(
+            argv, timeout_s=timeout_s + GRACE_S, on_tick=on_tick, variables=variables, stdin=stdin
+        )  # fmt: skip
         if completed.returncode != 0:
             raise classify(" ".join(arguments[:2]), target, completed.returncode, completed.stderr)
         return completed

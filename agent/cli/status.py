@@ -11,7 +11,7 @@ import click
 from agent import bootstrap
 from agent.adapters import outbox
 from agent.adapters.spool import SUFFIX
-from agent.cli import operation_views, platform_part, status_view, tables
+from agent.cli import operation_views, platform_part, schedule_part, status_view, tables
 from agent.cli.reading import SUDO, is_permission, reading
 from agent.domain.cluster import EndpointStatus, hex_id
 from agent.domain.cluster_health import Answer, ClusterView, Problem, cluster_problems, own_problems
@@ -42,7 +42,7 @@ ETCD_HINTS = {
 def status(flags: tuple[str, ...], as_json: bool) -> int:
     """What this node sees, on one screen.
 
-    Its daemon, member, cluster, newest good snapshot and operations. Exit 0 when all is well, else 1.
+    Its daemon, member, cluster, newest good snapshot, schedule and operations. Exit 0 when all is well, else 1.
     """
     now = datetime.now(UTC)
     problems: list[Problem] = []
@@ -56,6 +56,7 @@ def status(flags: tuple[str, ...], as_json: bool) -> int:
                 "daemon": _looked("daemon", problems, lambda: _daemon(node, problems)),
                 **_etcd(node, problems),
                 "snapshot": _looked("snapshot", problems, lambda: _snapshot(node, problems, now)),
+                "schedule": _looked("schedule", problems, lambda: schedule_part.describe(node, problems, now)),
                 "outbox": _outbox(node, problems),
                 "operations": _looked("operations", problems, lambda: _operations(node, problems, now)),
             },

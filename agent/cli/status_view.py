@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.cli import platform_part, tables
+from agent.cli import platform_part, schedule_part, tables
 from agent.cli.operation_views import progress_text
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "member": _member,
     "cluster": _cluster,
     "snapshot": _snapshot,
+    "schedule": schedule_part.line,
     "outbox": _outbox,
     "operations": _operations,
 }

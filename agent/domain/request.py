@@ -40,7 +40,9 @@ class OperationKind:
 OPERATIONS: Mapping[str, OperationKind] = {
     kind.name: kind
     for kind in (
-        OperationKind("snapshot", "backup", ssm_may_ask=True, params={"emergency": "true|false"}),
+        OperationKind(
+            "snapshot", "backup", ssm_may_ask=True, params={"emergency": "true|false", "scheduled": "true|false"}
+        ),
         OperationKind(
             "verify",
             "backup",
@@ -50,6 +52,7 @@ OPERATIONS: Mapping[str, OperationKind] = {
         ),
         OperationKind("prune", "backup", ssm_may_ask=False),
         OperationKind("outbox", "backup", ssm_may_ask=False),
+        OperationKind("schedule", "backup", ssm_may_ask=False),
     )
 }
 

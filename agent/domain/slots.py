@@ -15,13 +15,13 @@ import msgspec
 from agent.errors import BadInput
 
 DUE_AT = 0.75  # of the greatest age
-MOST_STEP_S = 300.0
+LEAST_STEP_S, MOST_STEP_S = 5.0, 300.0
 LEAST_TAKEOVER_S = 10.0
 MOST_SKEW_S = 300.0  # that the nodes' clocks may differ
 RETRY_S = 30.0
 MOST_DOUBLINGS = 6
 LEAST_WAIT_S = 0.2  # a rounding error must never make a loop of waits of nothing
-LOOKS_IN_AGE = 10
+LOOKS_IN_AGE = 4
 MOST_LOOK_S = 300.0
 
 Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
@@ -54,9 +54,14 @@ class Rhythm:
     timeout_s: float
 
     @property
+    def due_after_s(self) -> float:
+        """The age at which a slot is due."""
+        return self.max_age_s * DUE_AT
+
+    @property
     def lead_s(self) -> float:
         """From when a slot is due to when it is missed."""
-        return self.max_age_s * (1 - DUE_AT)
+        return self.max_age_s - self.due_after_s
 
     @property
     def takeover_s(self) -> float:
@@ -70,16 +75,15 @@ class Rhythm:
 
     def step_s(self, voters: int) -> float:
         """Between one node's turn and the next one's."""
-        return min(MOST_STEP_S, self.lead_s / (voters + 1))
+        return max(min(MOST_STEP_S, self.lead_s / (voters + 1)), LEAST_STEP_S)
 
 
 @dataclass(frozen=True)
 class View:
     """What a node sees. `newest_s` is the moment of the newest good snapshot, None where none is known.
 
-    `own` is 0 where its member does not answer, `leader` 0 where it knows none. `writable`: etcd takes writes, as far
-    as is known. `shared`: other nodes' snapshots lie in the same store. `failures` and `failed_s` are this node's own,
-    in this slot.
+    `own` is 0 where its member does not answer, `leader` 0 where it knows none. `shared`: other nodes' snapshots lie in
+    the same store. `failures` and `failed_s` are this node's own, in this slot.
     """
 
     now_s: float
@@ -88,7 +92,6 @@ class View:
     own: int
     voters: tuple[int, ...]
     leader: int
-    writable: bool
     shared: bool
     op_id: str = ""
     failures: int = 0
@@ -175,7 +178,7 @@ def decode(content: bytes) -> SlotRecord:
 def _due_since_s(view: View, rhythm: Rhythm) -> float | None:
     """Since when the slot is due, negative before that; None where nothing says since when."""
     if view.newest_s is not None:
-        return view.now_s - view.newest_s - rhythm.max_age_s * DUE_AT
+        return view.now_s - view.newest_s - rhythm.due_after_s
     if view.record is not None:
         return max(0.0, view.now_s - view.record.claimed_at_s)
     return None
@@ -213,15 +216,11 @@ def _failed(view: View, rhythm: Rhythm) -> Decision | None:
 
 
 def _not_its_turn(view: View, rhythm: Rhythm, since_s: float | None) -> Decision | None:
-    """Followers go before the leader. Where etcd decides between them they go at once, else one after the other."""
+    """One after the other in the order of member ids, the leader last. So it is where etcd takes no claims, too."""
     if since_s is None or len(view.voters) < 2:
         return None
-    step_s = rhythm.step_s(len(view.voters))
-    if view.shared and view.writable:
-        turns = 1 if view.own == view.leader else 0
-    else:
-        turns = sorted(view.voters, key=lambda voter: (voter == view.leader, voter)).index(view.own)
-    left_s = turns * step_s - since_s
+    turns = sorted(view.voters, key=lambda voter: (voter == view.leader, voter)).index(view.own)
+    left_s = turns * rhythm.step_s(len(view.voters)) - since_s
     return _wait(left_s, rhythm, "order", f"{turns} turns come before its own") if left_s > 0 else None
 
 

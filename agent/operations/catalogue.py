@@ -38,12 +38,15 @@ def find(store: Store, cluster: str, identifier: str) -> Backup | None:
     return None
 
 
-def newest_good(store: Store, cluster: str, *, damaged: list[SnapshotInvalid]) -> Backup | None:
-    """The newest good backup. Reads from the newest on, and nothing that is older: a listing may be long."""
+def newest_good(
+    store: Store, cluster: str, *, damaged: list[SnapshotInvalid],
+    wanted: Callable[[str], bool] = lambda identifier: True,
+) -> Backup | None:  # fmt: skip
+    """The newest good backup whose id is wanted. Reads from the newest on, nothing older: a listing may be long."""
     listed: dict[tuple[str, RetentionClass], list[str]] = {}
     for retention_class in snapshot.RETENTION_CLASSES:
         keys = store.keys(snapshot.manifest_folder(retention_class, cluster))
-        listed |= {(identifier, retention_class): keys for identifier in _ids(keys)}
+        listed |= {(identifier, retention_class): keys for identifier in filter(wanted, _ids(keys))}
     for identifier, retention_class in sorted(listed, reverse=True):
         keys = listed[identifier, retention_class]
         backup = _load_unless_damaged(store, cluster, retention_class, identifier, keys, damaged)

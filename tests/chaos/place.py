@@ -247,7 +247,8 @@ class Node:
         return (
             f'cluster = "{self.cluster}"\n[node]\nname = "node-{self.number}"\ninstance_id = "{self.instance_id}"\n'
             f'[etcd]\nendpoints = ["{self.world.etcd.client_url}"]\ntools_dir = "{tools}"\n'
-            f"[daemon]\nscan_interval_s = 3\nstop_timeout_s = 1\nparked_interval_s = 1\n[store]\n{store}"
+            "[daemon]\nscan_interval_s = 3\nstop_timeout_s = 1\nparked_interval_s = 1\n[snapshot]\nschedule = false\n"
+            f"[store]\n{store}"
         )
 
     def _tools_that_die(self, number: int, moment: str) -> Path:

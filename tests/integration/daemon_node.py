@@ -74,6 +74,7 @@ class DaemonNode:
     def environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"], "HOME": str(self.root), "ETCD_AGENT_ROOT": str(self.root), "LANG": "C.UTF-8",
+            "ETCD_AGENT_SNAPSHOT__SCHEDULE": "false",
             "ETCDCTL_ENDPOINTS": "http://must-not-be-used:1",
         }  # fmt: skip
 

@@ -39,6 +39,7 @@ WantedBy=multi-user.target
 """
 CONFIG = f"""\
 cluster = "booted"
+snapshot.schedule = false
 [etcd]
 endpoints = ["{ETCD_URL}"]
 ca_cert = "{PKI}/ca.crt"

@@ -106,4 +106,5 @@ def _config(member: EtcdMember, instance_id: str, tools: Path, s3: S3Server | No
         f'cluster = "{CLUSTER}"\n\n[node]\nname = "{member.name}"\ninstance_id = "{instance_id}"\n\n'
         f'[etcd]\nendpoints = ["{member.client_url}"]\nca_cert = "{tls.ca_cert}"\ncert = "{tls.cert}"\n'
         f'key = "{tls.key}"\ndata_dir = "{member.folder / "data"}"\ntools_dir = "{tools}"\n\n{store}'
+        "\n[snapshot]\nschedule = false\n"  # what is tested is what was asked for
     )

@@ -9,8 +9,10 @@ from typing import Literal
 
 from agent.domain.cluster import Alarm, EndpointStatus, Member
 from agent.domain.hash_kv import HashKV
+from agent.domain.request import Request
 from agent.errors import EtcdUnavailable, KeyTaken, SnapshotInvalid, SnapshotNotFound
-from agent.ports import SnapshotFile, StoredObject, UploadJournal
+from agent.ports import Failures as FailedBefore
+from agent.ports import KeyValue, SnapshotFile, StoredObject, UploadJournal
 
 OWN, OTHER, THIRD = 2**63 + 1, 2**63 + 2, 2**63 + 3
 ENDPOINT = "https://10.0.0.1:2379"
@@ -120,6 +122,48 @@ def no_door(url: str) -> FakeEtcd:
     etcd = FakeEtcd()
     etcd.failures.always("status", EtcdUnavailable(f"{url} does not answer"))
     return etcd
+
+
+@dataclass
+class FakeKeys:
+    """Our keys in etcd; `before_put` is what another node does just before a write."""
+
+    failures: Failures = field(default_factory=Failures)
+    values: dict[str, KeyValue] = field(default_factory=dict)
+    before_put: Callable[[], None] = lambda: None
+    revision: int = 100
+
+    def get(self, key: str) -> KeyValue:
+        self.failures.check("get")
+        return self.values.get(key, KeyValue(b"", 0))
+
+    def put_if_unchanged(self, key: str, mod_revision: int, value: bytes) -> bool:
+        self.before_put()
+        self.failures.check("put")
+        if self.values.get(key, KeyValue(b"", 0)).mod_revision != mod_revision:
+            return False
+        self.put(key, value)
+        self.failures.check("put answered")
+        return True
+
+    def put(self, key: str, value: bytes) -> None:
+        self.revision += 1
+        self.values[key] = KeyValue(value, self.revision)
+
+
+@dataclass
+class FakeRequests:
+    """What a node asks of itself."""
+
+    failed: dict[str, FailedBefore] = field(default_factory=dict)
+    asked: list[Request] = field(default_factory=list)
+
+    def failures(self, op_id: str) -> FailedBefore:
+        return self.failed.get(op_id, FailedBefore())
+
+    def ask(self, request: Request) -> bool:
+        self.asked.append(request)
+        return True
 
 
 @dataclass

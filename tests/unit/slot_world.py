@@ -85,7 +85,7 @@ class World:
         name = f"node-{node.number}"
         return View(
             now_s, newest_s, record, node.number, tuple(range(1, self.size + 1)), self.size,
-            not within(self.read_only, now_s), self.shared, slots.op_id("sim", name, record, newest_s),
+            self.shared, slots.op_id("sim", name, record, newest_s),
         )  # fmt: skip
 
     def _look(self, node: Node, now_s: float) -> None:
@@ -98,7 +98,7 @@ class World:
         self.decisions.append(decision)
         if not decision.act:
             self._at(now_s + decision.wait_s, "look", node)
-        elif self.shared and view.writable:
+        elif self.shared and not within(self.read_only, now_s):
             self.record = SlotRecord(
                 slots.next_slot(self.record), "claimed", f"node-{node.number}", "", "", view.op_id, now_s
             )

@@ -212,10 +212,20 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
     assert text in found[part]
     assert "daemon" not in found
     shown = screen(capsys, 1)
-    below = shown.partition("\nPART ")[2].splitlines()[1:9]
+    below = shown.partition("\nPART ")[2].splitlines()[1:10]
     rows = {line.split()[0]: line.split()[1] for line in below}
     assert rows[part] == "problem"
-    assert list(rows) == ["platform", "daemon", "tools", "member", "cluster", "snapshot", "outbox", "operations"]
+    assert list(rows) == [
+        "platform",
+        "daemon",
+        "tools",
+        "member",
+        "cluster",
+        "snapshot",
+        "schedule",
+        "outbox",
+        "operations",
+    ]
 
 
 def test_what_the_store_did_not_take_is_told_also_while_the_store_is_away(

@@ -1,13 +1,16 @@
-"""When the daemon offers its outbox: once at a time, later and later, and at once again after something was taken."""
+"""When the daemon asks by itself: for its outbox later and later until it is empty, for looks as the last one said."""
 
 from pathlib import Path
 
 import pytest
 
+from agent import scheduler
 from agent.adapters.spool import Spool
 from agent.domain.attempts import with_result
-from agent.domain.request import Record, Result
-from agent.scheduler import OutboxSchedule
+from agent.domain.request import Record, Result, Status
+from agent.scheduler import LookSchedule, OutboxSchedule
+
+LOOK_ID = "schedule-0123456789abcdef"
 
 
 class Place:
@@ -89,3 +92,73 @@ def test_after_it_was_empty_it_begins_anew(place: Place) -> None:
     place.look()
     place.kept = 1
     assert [place.look(), place.look(59), place.look(1)] == [0, 0, 1]
+
+
+class Looking:
+    """A spool, a clock, and looks that end as the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder)
+        self.spool.create()
+        self.now_s = 1000.0
+        self.schedule = LookSchedule(self.spool, LOOK_ID, lambda: self.now_s)
+
+    def look(self, after_s: float = 0.0) -> int:
+        """Looks after that time; how many requests wait now."""
+        self.now_s += after_s
+        self.schedule.look()
+        return len(self.spool.names("incoming"))
+
+    def end(self, status: Status = "succeeded", **output: object) -> None:
+        self.spool.claim(LOOK_ID)
+        record = self.spool.read("running", LOOK_ID)
+        trace_id = record.request.trace_id
+        result = Result(LOOK_ID, record.generation, trace_id, "schedule", status, 1, "", "", output=output)
+        self.spool.finish(with_result(record, result))
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Looking:
+    return Looking(tmp_path)
+
+
+def test_it_looks_after_a_start_and_then_when_the_last_look_said(looking: Looking) -> None:
+    assert [looking.look(), looking.look(500), looking.look(500)] == [1, 1, 1]
+    looking.end(look_again_in_s=40.5)
+    assert [looking.look(), looking.look(40), looking.look(1)] == [0, 0, 1]
+    looking.end(look_again_in_s=300.0)
+    assert [looking.look(), looking.look(299), looking.look(1)] == [0, 0, 1]
+
+
+def test_all_looks_are_generations_of_one_operation_and_one_result(looking: Looking) -> None:
+    for generation in range(1, 5):
+        assert looking.look(after_s=10) == 1
+        looking.end(look_again_in_s=1.0)
+        looking.look()
+        (name,) = looking.spool.names("done")
+        record = looking.spool.read("done", name.removesuffix(".json"))
+        assert (record.generation, len(record.results)) == (generation, 1)
+
+
+def test_generations_have_an_end_and_begin_anew(looking: Looking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "MOST_GENERATIONS", 2)
+    seen = []
+    for _ in range(4):
+        assert looking.look(after_s=10) == 1
+        seen.append(looking.spool.read("incoming", LOOK_ID).generation)
+        looking.end(look_again_in_s=1.0)
+        looking.look()
+    assert seen == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("said", [None, "soon", -5, 0.0, float("inf"), 1e9, True])
+def test_whatever_a_look_says_the_next_one_comes_neither_at_once_nor_never(looking: Looking, said: object) -> None:
+    looking.look()
+    looking.end(look_again_in_s=said)
+    assert [looking.look(), looking.look(0.1), looking.look(300)] == [0, 0, 1]
+
+
+def test_a_look_that_failed_is_made_again_after_a_while(looking: Looking) -> None:
+    looking.look()
+    looking.end("failed")
+    assert [looking.look(), looking.look(59), looking.look(1)] == [0, 0, 1]

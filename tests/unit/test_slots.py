@@ -17,7 +17,7 @@ DAY_S = 86400.0
 RHYTHM = Rhythm(max_age_s=21600.0, timeout_s=1800.0)
 NOW_S = START_S
 RECORD = SlotRecord(4, "done", "node-2", "i-2", "1" * 32, "snapshot-0123456789abcdef", NOW_S - 60, NOW_S - 60, "id")
-VIEW = View(NOW_S, NOW_S - 17000, None, 1, (1, 2, 3), 3, True, True, "snapshot-own")
+VIEW = View(NOW_S, NOW_S - 17000, None, 1, (1, 2, 3), 3, True, "snapshot-own")
 WINDOW = st.tuples(st.floats(0, DAY_S), st.floats(1, 6 * 3600))
 
 
@@ -39,9 +39,11 @@ def claimed(age_s: float, **changes: object) -> SlotRecord:
         ({"newest_s": None}, "due"),
         ({"own": 3}, "due"),
         ({"own": 3, "newest_s": NOW_S - 16300}, "order"),
-        ({"own": 2, "newest_s": NOW_S - 16300}, "due"),
-        ({"own": 2, "newest_s": NOW_S - 16300, "writable": False}, "order"),
-        ({"own": 1, "newest_s": NOW_S - 16300, "writable": False}, "due"),
+        ({"own": 2, "newest_s": NOW_S - 16300}, "order"),
+        ({"own": 2, "newest_s": NOW_S - 16501}, "due"),
+        ({"own": 1, "newest_s": NOW_S - 16201}, "due"),
+        ({"own": 1, "newest_s": NOW_S - 16201, "leader": 1}, "order"),
+        ({"own": 1, "newest_s": NOW_S - 16201, "voters": (1,), "leader": 1}, "due"),
         ({"own": 0}, "no-member"),
         ({"leader": 0}, "no-leader"),
         ({"own": 9}, "no-voter"),
@@ -112,7 +114,7 @@ def test_missed_slots_are_whole_greatest_ages() -> None:
     st.builds(
         View, st.floats(1e6, 1e10), st.one_of(st.none(), st.floats(0, 1e10)),
         st.one_of(st.none(), st.floats(0, 1e10).map(lambda at_s: claimed(0, claimed_at_s=at_s))),
-        st.integers(0, 5), st.just((1, 2, 3, 4, 5)), st.integers(0, 5), st.booleans(), st.booleans(),
+        st.integers(0, 5), st.just((1, 2, 3, 4, 5)), st.integers(0, 5), st.booleans(),
         st.sampled_from(["", RECORD.op_id]), st.integers(0, 99), st.floats(0, 1e10),
     ),
     st.builds(Rhythm, st.floats(1, 31 * DAY_S), st.floats(1, 31 * DAY_S)),
