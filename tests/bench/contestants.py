@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,12 @@ class Contestant:
     run: Callable[[], Cost]
 
 
-def shell(name: str, script: str, folder: Path, tools: Path, node: AgentNode, s3: S3Server) -> Contestant:
+Servers = Mapping[str, Sequence[int]]
+
+
+def shell(
+    name: str, script: str, folder: Path, tools: Path, node: AgentNode, s3: S3Server, servers: Servers
+) -> Contestant:
     """A script of today's commands, with the member's certificates and the server's credentials."""
     home = folder / name
     tls = node.member.certificate
@@ -46,7 +51,7 @@ def shell(name: str, script: str, folder: Path, tools: Path, node: AgentNode, s3
     def run() -> Cost:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        with measured(home) as cost:
+        with measured(home, servers) as cost:
             _call(["sh", "-c", script], environment)
         shutil.rmtree(home)
         return cost
@@ -54,12 +59,12 @@ def shell(name: str, script: str, folder: Path, tools: Path, node: AgentNode, s3
     return Contestant(name, run)
 
 
-def agent(node: AgentNode) -> Contestant:
+def agent(node: AgentNode, servers: Servers) -> Contestant:
     """`etcd-agent snapshot create`, from the command to the manifest in the store, through the daemon."""
 
     def run() -> Cost:
         assert node.daemon is not None
-        with measured(node.root, node.daemon.pid) as cost:
+        with measured(node.root, servers, node.daemon.pid) as cost:
             _call(node.command("snapshot", "create", "--json"), node.environment)
         return cost
 

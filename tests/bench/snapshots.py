@@ -48,7 +48,7 @@ class Setting:
 
 
 def main() -> int:
-    """Measures every size, link and server, prints the table and writes docs/results/bench.json and .svg."""
+    """Measures every size, link and server, prints the table and writes docs/results/bench.json, .md and .svg."""
     small = os.environ.get("BENCH") == "small"
     rounds = SMALL if small else ROUNDS
     with contextlib.ExitStack() as stack:
@@ -72,6 +72,7 @@ def main() -> int:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "bench.json").write_text(json.dumps(document, indent=1) + "\n")
         (RESULTS / "bench.svg").write_text(report.chart(document))
+        (RESULTS / "bench.md").write_text(report.page(document))
     return 0
 
 
@@ -94,10 +95,12 @@ def _measure(
         (node,) = nodes.make(cluster.members[:1], place, tools, s3)
         nodes.start(own, node)
         writer = Writer(own, cluster.members[0], place)
+        members = [member.child.pid for member in cluster.members if member.child is not None]
+        at_work = {"etcd": members, server: [s3.child.pid]}
         contestants = [
-            agent(node),
+            agent(node, at_work),
             *(
-                shell(name, script, place, tools, node, s3)
+                shell(name, script, place, tools, node, s3, at_work)
                 for name, script in (("today", TODAY), ("zstd", ZSTD), ("save", SAVE))
             ),
         ]
