@@ -12,7 +12,7 @@ PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDI
 .DEFAULT_GOAL := help
 .PHONY: bench chaos check clean damaged demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
 
-chaos: venv etcd ## Faults put into the real agent; SUITE=requests SEEDS=1-100 CASE="…" RESULTS=docs/results
+chaos: venv etcd ## Faults put into the real agent; SUITE=requests|snapshots SEEDS=1-100 CASE="…" RESULTS=docs/results
 	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
 
 bench: venv etcd ## Backups beside what people do today, as ratios; BENCH=small for a short run

@@ -1,4 +1,4 @@
-"""`make chaos SUITE=requests`: runs the cases of the seeds, goes on where it was stopped, and ends with a table."""
+"""`make chaos SUITE=…`: runs the cases of the seeds, goes on where it was stopped, and ends with a table."""
 
 import argparse
 import hashlib
@@ -7,19 +7,19 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tests.chaos import cases, place, report, run
-from tests.chaos.place import World
-from tests.chaos.run import Verdict
-from tests.chaos.sabotage import SABOTAGES
+from tests.chaos import report
+from tests.chaos.suites import SUITES, Suite
+from tests.chaos.verdict import Verdict
+from tests.sandbox import small_disk
 from tests.setup.debian import PROJECT
 
-SUITES = ("requests",)
 SOURCES = ("agent", "lambdas", "tests/chaos", "tests/sandbox")
+ALSO = ("tests/integration/s3_proxy.py",)
 TOLD_EVERY = 25
 
 
@@ -48,6 +48,11 @@ class Progress:
 def main() -> int:
     """Returns 1 when an invariant did not hold."""
     wanted = _parser().parse_args()
+    suite = SUITES[wanted.suite]
+    if wanted.sabotage not in ("", *suite.sabotages):
+        print(f"chaos: the suite {wanted.suite} finds these defects: {', '.join(suite.sabotages)}")
+        return 2
+    small_disk.in_own_namespace(["-m", "tests.chaos", *sys.argv[1:]])
     for number in (signal.SIGINT, signal.SIGTERM):  # INT too: a shell starts what is in the background with it ignored
         signal.signal(number, signal.default_int_handler)
     build = PROJECT / "build/chaos"
@@ -55,21 +60,22 @@ def main() -> int:
     progress = Progress(build / f"{wanted.suite}-{wanted.sabotage or 'agent'}-{sources}.jsonl")
     with tempfile.TemporaryDirectory(prefix="etcd-agent-chaos-") as folder:
         try:
-            with place.running(Path(folder) / "world") as world:
+            with suite.running(Path(folder) / "world") as world:
                 server = world.s3.name
-                chosen = [wanted.case] if wanted.case else list(_chosen(world, wanted.seeds, build, sources))
-                _run_all(world, chosen, progress, build, wanted)
+                points_file = build / f"points-{sources}.json"
+                chosen = [wanted.case] if wanted.case else suite.chosen(world, wanted.seeds, points_file)
+                _run_all(suite, world, chosen, progress, build, wanted)
         except KeyboardInterrupt:
             print("chaos: stopped; the same call goes on from here")
             return 130
     verdicts = [progress.verdicts[case] for case in dict.fromkeys(chosen)]
-    print(report.table(verdicts))
+    print(report.table(suite.layout, verdicts))
     if wanted.results:
-        report.write(Path(wanted.results), wanted.suite, wanted.seeds, server, verdicts)
+        report.write(Path(wanted.results), suite.layout, wanted.seeds, server, verdicts)
     broken = [verdict for verdict in verdicts if verdict.problems]
-    print(f"chaos: {report.summary(verdicts)}")
+    print(f"chaos: {report.summary(suite.layout, verdicts)}")
     for verdict in broken:
-        print(f"chaos: BROKEN {verdict.case}\n{report.told(verdict)}")
+        print(f"chaos: BROKEN {verdict.case}\n{report.told(wanted.suite, verdict)}")
     return 1 if broken else 0
 
 
@@ -79,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=seeds_in, default="1-5", help="such as 1-40, or 3,7")
     parser.add_argument("--case", default="", help="one case alone, as a failure prints it")
     parser.add_argument("--results", default="", help="a folder for the figures and their table")
-    parser.add_argument("--sabotage", default="", choices=["", *SABOTAGES], help="a defect to be found")
+    parser.add_argument("--sabotage", default="", help="a defect to be found")
     parser.add_argument("--jobs", type=int, default=2)
     return parser
 
@@ -95,37 +101,26 @@ def seeds_in(text: str) -> list[int]:
 
 def digest_of_sources() -> str:
     """What the verdicts are about: of other sources they say nothing."""
-    paths = sorted(
-        path for folder in SOURCES for path in (PROJECT / folder).rglob("*") if path.suffix in (".py", ".yaml")
-    )
+    found = (path for folder in SOURCES for path in (PROJECT / folder).rglob("*") if path.suffix in (".py", ".yaml"))
+    paths = sorted([*found, *(PROJECT / path for path in ALSO)])
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _chosen(world: World, seeds: list[int], build: Path, sources: str) -> Iterator[str]:
-    path = build / f"points-{sources}.json"
-    if not path.exists():
-        points = {store: run.record(world, store) for store in cases.STORES}
-        points |= {way: run.record(world, "directory", way) for way in cases.WAYS_OF_ENDING_OTHERWISE}
-        path.write_text(json.dumps(points))
-    matrix = cases.matrix(json.loads(path.read_text()))
-    print(f"chaos: {len(matrix)} cases in the matrix, dealt to {cases.MATRIX_SEEDS} seeds")
-    for seed in seeds:
-        yield from cases.of_seed(seed, matrix)
-
-
-def _run_all(world: World, chosen: list[str], progress: Progress, build: Path, wanted: argparse.Namespace) -> None:
+def _run_all(
+    suite: Suite, world: Any, chosen: list[str], progress: Progress, build: Path, wanted: argparse.Namespace
+) -> None:
     left = [case for case in dict.fromkeys(chosen) if wanted.case or case not in progress.verdicts]
     seeds = "" if wanted.case else f" of the seeds {report.as_ranges(wanted.seeds)}"
     print(f"chaos: {len(left)} of {len(chosen)} cases{seeds} to run", flush=True)
 
     def one(case: str) -> None:
-        verdict = run.run(world, case, sabotage=wanted.sabotage, keep=build / "broken")
+        verdict = suite.run(world, case, wanted.sabotage, build / "broken")
         number = progress.add(verdict)
         if verdict.problems:
-            print(f"chaos: BROKEN {case}\n{report.told(verdict)}", flush=True)
+            print(f"chaos: BROKEN {case}\n{report.told(wanted.suite, verdict)}", flush=True)
         elif number % TOLD_EVERY == 0:
             print(f"chaos: {number} cases done", flush=True)
 

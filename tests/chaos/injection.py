@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.chaos import killing, parking, points, sabotage
+from tests.chaos import brisk, killing, parking, points, sabotage
 
 HOLD_TIMEOUT_S = 120.0
 PLACES = (  # below the root, the first that fits
@@ -139,6 +139,7 @@ def install(plan_path: str) -> None:
         "agent.operations.steps": lambda module: _wrap_steps(injector, module),
         "agent.adapters.aws": lambda module: _wrap_aws(injector, module),
         **(_impatient() if "CHAOS_IMPATIENT" in os.environ else {}),
+        **(brisk.patches(injector, float(os.environ["CHAOS_BRISK"])) if "CHAOS_BRISK" in os.environ else {}),
         **parking.patches(Path(plan_path).parent),
         **sabotage.patches(os.environ.get("CHAOS_SABOTAGE", "")),
     }

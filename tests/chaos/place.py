@@ -91,15 +91,19 @@ class World:
 def running(folder: Path) -> Iterator[World]:
     """etcd with some data, and S3; all gone afterwards."""
     folder.mkdir(parents=True)
-    tools = tools_folder(ETCD_VERSION)
     with Processes(folder / "logs") as processes:
-        member = PlainMember(
-            "chaos", "127.0.0.1", free_port(), free_port(), folder / "etcd", Certificate(Path(), Path(), Path())
-        )
-        member.child = processes.start("etcd", [str(tools / "etcd"), *_etcd_flags(member)], {"PATH": "/usr/bin:/bin"})
-        wait_until(member.is_healthy, "etcd is not healthy", child=member.child)
+        member = start_member(processes, folder / "etcd")
         kubernetes_data.fill(member, DATA_MB, lambda written_bytes: None)
-        yield World(folder, tools, member, s3_server.start(processes, folder))
+        yield World(folder, tools_folder(ETCD_VERSION), member, s3_server.start(processes, folder))
+
+
+def start_member(processes: Processes, folder: Path) -> EtcdMember:
+    """An etcd of one member with its data in that folder, healthy and empty."""
+    member = PlainMember("chaos", "127.0.0.1", free_port(), free_port(), folder, Certificate(Path(), Path(), Path()))
+    argv = [str(tools_folder(ETCD_VERSION) / "etcd"), *_etcd_flags(member)]
+    member.child = processes.start(folder.name, argv, {"PATH": "/usr/bin:/bin"})
+    wait_until(member.is_healthy, "etcd is not healthy", child=member.child)
+    return member
 
 
 def _etcd_flags(member: EtcdMember) -> Sequence[str]:

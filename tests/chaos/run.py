@@ -7,7 +7,6 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.chaos import cases, flood, invariants, killing
 from tests.chaos.cases import Case
 from tests.chaos.deliveries import Answers, Asked, Post, deliver, output_of
 from tests.chaos.place import Node, World, age_everything
+from tests.chaos.verdict import Verdict
 from tests.sandbox.processes import Processes
 
 SWEPT_AFTER_S = 7200.0
@@ -22,24 +22,6 @@ SECOND_LOOK_TIMEOUT_S = 15.0
 MOST_ASKS = 4
 HOLD_WHERE_IT_CAN_BE_CANCELLED = {"point": "worker:step:preflight:1:entered", "victim": "hold"}
 HOLD_WHERE_THE_CLASS_IS_CHOSEN = {"point": "worker:s3:create_multipart_upload:1:before", "victim": "hold"}
-
-
-@dataclass
-class Verdict:
-    """What came of a case. `problems` is empty when all invariants held."""
-
-    case: str
-    problems: list[str] = field(default_factory=list)
-    crashes: int = 0
-    outcome: str = ""
-    attempts: int = 0
-    generations: int = 0
-    lost: int = 0
-    doubled: int = 0
-    orphans: int = 0
-    unlisted: int = 0
-    follow_ups: int = 0
-    seconds: float = 0.0
 
 
 def run(world: World, text: str, *, sabotage: str = "", keep: Path | None = None) -> Verdict:

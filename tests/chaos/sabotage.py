@@ -4,12 +4,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from tests.chaos import snapshot_sabotage
+
 Patch = Callable[[ModuleType], None]
 
 
 def patches(name: str) -> dict[str, Patch]:
     """What to change in which module after its import; nothing for ""."""
-    return SABOTAGES[name] if name else {}
+    return {**SABOTAGES, **snapshot_sabotage.SABOTAGES}[name] if name else {}
 
 
 def _last_manifest_wins(module: Any) -> None:

@@ -25,6 +25,8 @@ class Fault:
 
     One of: `reply` (status, S3 code) without asking the server, `alters` the request's body on its way, `loses` the
     answer (the server did it), `resets` in the middle of the body (the server did not), `stalls` without an answer.
+    `meanwhile` is called when it has come to that, before the client notices; with nothing else, after the server did
+    it where `is_late`, and else before.
     """
 
     call: str
@@ -33,6 +35,8 @@ class Fault:
     loses: bool = False
     resets: bool = False
     stalls: bool = False
+    meanwhile: Callable[[], None] | None = None
+    is_late: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     times: int = EVER
     after: int = 0
@@ -152,9 +156,12 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length") or 0)
             if fault and fault.resets:
                 self.rfile.read(length // 2)
+                _call(fault.meanwhile)
                 self._reset()
                 return
             body = self.rfile.read(length)
+            if fault and not (fault.loses or fault.is_late):
+                _call(fault.meanwhile)
             if fault and fault.stalls:
                 proxy.ending.wait(STALL_S)
                 self._reset()
@@ -167,6 +174,8 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 body = fault.alters(body)
             call = kind_of(self.command, self.path)
             answer = proxy.between(Request(call, self.command, self.path, dict(self.headers), body), proxy.forward)
+            if fault and (fault.loses or fault.is_late):
+                _call(fault.meanwhile)
             if fault and fault.loses:
                 self._reset()
                 return
@@ -194,6 +203,11 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.connection.close()
 
     return Handler
+
+
+def _call(action: Callable[[], None] | None) -> None:
+    if action is not None:
+        action()
 
 
 def _error(code: str) -> bytes:

@@ -4,8 +4,8 @@ import pytest
 
 from tests.chaos import cases
 from tests.chaos.__main__ import seeds_in
-from tests.chaos.report import counts_of, row_of
-from tests.chaos.run import Verdict
+from tests.chaos.request_report import counts_of, row_of
+from tests.chaos.verdict import Verdict
 
 POINTS = {
     store: [

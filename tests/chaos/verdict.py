@@ -1,0 +1,31 @@
+"""What came of a case, in either suite."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Verdict:
+    """`problems` is empty when all invariants held; `skipped` says what was missing to run it.
+
+    `crashes` counts processes that were killed, `hits` faults that were met, kills among them; `kept` and `shipped`
+    snapshots that stayed on the node at first and those of them that came into the store; `failures` are the codes of
+    the results that were no success.
+    """
+
+    case: str
+    problems: list[str] = field(default_factory=list)
+    crashes: int = 0
+    outcome: str = ""
+    attempts: int = 0
+    generations: int = 0
+    lost: int = 0
+    doubled: int = 0
+    orphans: int = 0
+    unlisted: int = 0
+    follow_ups: int = 0
+    seconds: float = 0.0
+    hits: int = 0
+    kept: int = 0
+    shipped: int = 0
+    skipped: str = ""
+    failures: list[str] = field(default_factory=list)
