@@ -7,7 +7,7 @@ from typing import Any
 from agent.adapters.spool import ENDS
 from agent.cli import tables
 from agent.domain.cluster_health import Problem
-from agent.domain.request import parse_moment
+from agent.domain.request import Result, parse_moment
 from agent.domain.slots import MOST_LOOK_S
 from agent.node import Node
 
@@ -19,10 +19,15 @@ TOLD = ("decision", "reason", "look_again_in_s", "newest_good", "age_s", "due_in
 def describe(node: Node, problems: list[Problem], now: datetime) -> dict[str, Any]:
     """Whether it is on, the newest look, and what follows from it by now; adds what is wrong. Raises BadInput."""
     if not node.config.snapshot.schedule:
-        return {"on": False, "looked_at": None}
-    output = _newest_look(node)
+        return {"on": False, "looked_at": None, "failed": False}
+    result = _newest_look(node)
+    output = dict(result.output) if result is not None else {}
+    if result is not None and result.error is not None:
+        what = f"the newest look, at {result.finished_at}, failed: {result.error.message}"
+        problems.append(Problem(PART, what, result.error.hint or f"`etcd-agent ops show {node.look_op_id}`"))
     document: dict[str, Any] = {
-        "on": True, "looked_at": output.get("looked_at"), "max_age_s": node.config.snapshot.max_age_s,
+        "on": True, "failed": result is not None and result.error is not None,
+        "looked_at": output.get("looked_at"), "max_age_s": node.config.snapshot.max_age_s,
         **{name: output.get(name) for name in TOLD},
     }  # fmt: skip
     if document["looked_at"] is None:
@@ -40,7 +45,7 @@ def line(part: Mapping[str, Any]) -> str:
     if not part["on"]:
         return "off by snapshot.schedule"
     if part["looked_at"] is None:
-        return "on, no look yet"
+        return "on, the newest look failed" if part["failed"] else "on, no look yet"
     due = "" if part["due_in_s"] is None else f"; next due {_in(part['due_in_s'])}"
     missed = f"; {part['missed']} missed" if part["missed"] else ""
     slot = (
@@ -51,17 +56,16 @@ def line(part: Mapping[str, Any]) -> str:
     return f"looked {tables.age(part['looked_s'])} ago: {part['reason']}{due}{missed}{slot}"
 
 
-def _newest_look(node: Node) -> dict[str, Any]:
-    """The output of the newest look that ended."""
+def _newest_look(node: Node) -> Result | None:
+    """What came of the newest look that ended."""
     if not node.paths.spool.exists():
-        return {}
+        return None
     for state in ENDS:
         try:
-            record = node.spool.read(state, node.look_op_id)
+            return node.spool.read(state, node.look_op_id).result
         except FileNotFoundError:
             continue
-        return dict(record.result.output) if record.result is not None else {}
-    return {}
+    return None
 
 
 def _problems(node: Node, document: Mapping[str, Any], since_s: float) -> list[Problem]:

@@ -9,7 +9,7 @@ from agent.cli import schedule_part
 from agent.domain import request as requests
 from agent.domain.attempts import with_result
 from agent.domain.cluster_health import Problem
-from agent.domain.request import Record, Result, format_moment
+from agent.domain.request import ErrorResult, Record, Result, format_moment
 from agent.node import Node, load_node
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -72,6 +72,20 @@ def test_where_a_daemon_runs_and_nobody_looks_that_is_a_problem(node: Node, monk
     assert told(node)[1] == []
     monkeypatch.setattr(Node, "daemon_is_there", True)
     assert "nobody looked for 1 h" in told(node)[1][0].message
+
+
+def test_a_look_that_failed_is_a_problem_and_says_why(node: Node) -> None:
+    node.spool.create()
+    at = format_moment(NOW)
+    request = requests.make(
+        op_id=node.look_op_id, operation="schedule", trace_id="1" * 32, requested_at=at, source="node"
+    )
+    error = ErrorResult("internal_error", "it broke", "report this")
+    result = Result(node.look_op_id, 1, "1" * 32, "schedule", "failed", 1, at, at, error=error)
+    node.spool.finish(with_result(Record(request), result))
+    line, problems = told(node)
+    assert line == "on, the newest look failed"
+    assert (problems[0].message, problems[0].hint) == (f"the newest look, at {at}, failed: it broke", "report this")
 
 
 def test_off_is_told_and_no_old_look(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
