@@ -115,7 +115,8 @@ def most_unlisted(case: Case, hits: int, attempts: int) -> int:
     """
     if case.store == "directory":
         where = f"{case.stage.removeprefix('ship-')}@{case.position}"
-        at_risk = case.fault in ("kill-worker", "kill-daemon", "stall") and where in AFTER_THE_DATA_IN_FOLDER
+        # A full disk takes its data back; one that refuses writes does not.
+        at_risk = case.fault in ("kill-worker", "kill-daemon", "stall", "deny") and where in AFTER_THE_DATA_IN_FOLDER
         return min(hits, attempts) if at_risk else 0
     if case.is_shipping or case.stage not in AFTER_THE_DATA_IN_S3 | MAYBE_AFTER_THE_DATA_IN_S3:
         return 0

@@ -61,6 +61,8 @@ def test_data_without_a_manifest_are_allowed_only_between_the_two() -> None:
     assert most("s3 small ship-manifest@1 deny ever") == 0
     assert most("directory small data@named kill-worker once", hits=1) == 1
     assert most("directory small manifest@begin full-store ever") == 0
+    assert most("directory small ship-manifest@synced deny ever", hits=1) == 1
+    assert most("directory small data@synced deny ever") == 0
 
 
 def test_the_table_counts_by_stage_and_fault() -> None:
