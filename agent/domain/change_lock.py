@@ -13,6 +13,7 @@ import msgspec
 
 from agent.domain.cluster import Member, hex_id
 from agent.domain.guard_ask import By
+from agent.domain.key_txn import one_line
 from agent.domain.membership import list_digest
 from agent.domain.request import OpId, TraceId
 from agent.domain.verdict import JOINER, Refusal, Step, Verdict
@@ -102,7 +103,7 @@ def finish(found: Found, members: tuple[Member, ...], verdict: Verdict, *, now_s
 
 def encode(intent: Intent) -> bytes:
     """The value of its key."""
-    return msgspec.json.encode(intent)
+    return one_line(intent)
 
 
 def decode(value: bytes) -> Intent:

@@ -96,14 +96,15 @@ def _sized(case: Case) -> Refusal | None:
 
 
 def _sound(case: Case) -> Refusal | None:
-    exempt = case.ask.member_id if case.ask.verb in ("remove", "replace") else 0
+    # A removed member's alarm stays, so what would follow the removal in a replacement is not allowed yet.
+    exempt = case.ask.member_id if case.ask.verb == "remove" else 0
     corrupt = [one for one in case.now.view.alarmed(AlarmKind.CORRUPT) if one != exempt]
     if not corrupt:
         return None
     listed = [one for one in corrupt if case.now.of(one) is not None]
     reason = f"{', '.join(f'member {hex_id(one)}' for one in corrupt)} has the alarm CORRUPT"
     remedy = (
-        f"replace it first: `etcd-agent member remove {hex_id(listed[0])}`"
+        f"remove it first: `etcd-agent member remove {hex_id(listed[0])}`, then disarm its alarm by hand"
         if listed
         else "no such member is listed any more: compare the data of the others (`etcdctl endpoint hashkv`), then "
         "disarm the alarm by hand"

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agent.domain.cluster import Member, hex_id
+from agent.domain.cluster import AlarmKind, Member, hex_id
 from agent.domain.member_health import MAX_LAG_ENTRIES, Assessment, Judged, Leader
 from agent.domain.membership import Seat
 from agent.domain.verdict import JOINER, Margin, Plan, Refusal, Rule, Step
 
+CORRUPT_STAYS = "the alarm CORRUPT stays when its member is gone, and etcd takes no writes until it is disarmed"
 Verb = Literal["remove", "replace", "add", "promote", "move-leader", "defrag"]
 By = Literal["operator", "trigger", "node"]
 
@@ -79,9 +80,11 @@ class Case:
 
     def allow(self, rule: Rule) -> Plan:
         """The plan of the steps so far."""
-        unwell = [one.told for one in self.now.voters if not one.counts]
+        warnings = [one.told for one in self.now.voters if not one.counts]
+        if self.now.view.alarmed(AlarmKind.CORRUPT):  # the target's, as nobody else may have it
+            warnings.append(f"{CORRUPT_STAYS}: compare the others' data, then `etcdctl alarm disarm`")
         margin = Margin(len(self.now.voters), self.now.healthy)
-        return Plan(self.subject, rule, self.steps, margin, tuple(unwell))
+        return Plan(self.subject, rule, self.steps, margin, tuple(warnings))
 
     def refuse(self, rule: Rule, reason: str, remedy: str, blockers: tuple[int, ...] = ()) -> Refusal:
         return Refusal(self.subject, rule, reason, remedy, blockers)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.domain.key_txn import one_line
 from agent.domain.request import Moment, OpId, TraceId
 from agent.errors import BadInput
 
@@ -60,7 +61,7 @@ def key(instance_id: str) -> str:
 
 def encode(record: Record) -> bytes:
     """The value of its key."""
-    return msgspec.json.encode(record)
+    return one_line(record)
 
 
 def decode(key_name: str, value: bytes) -> Record | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from agent.domain.key_txn import one_line
 from agent.domain.request import Moment, TraceId, parse_moment
 from agent.errors import BadInput
 
@@ -123,7 +124,7 @@ def decode_pause(value: bytes | None) -> Pause | None:
 
 def encode(record: SizeRecord | Pause) -> bytes:
     """The value of a key."""
-    return msgspec.json.encode(record)
+    return one_line(record)
 
 
 def _decode(value: bytes | None, kind: type[_T]) -> _T | None:

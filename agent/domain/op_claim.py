@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from agent.domain.key_txn import one_line
 from agent.domain.request import OpId, TraceId
 from agent.errors import BadInput
 
@@ -144,7 +145,7 @@ def key(op_id: str) -> str:
 
 def encode(claim: OpClaim) -> bytes:
     """The value of its key."""
-    return msgspec.json.encode(claim)
+    return one_line(claim)
 
 
 def decode(value: bytes) -> OpClaim:

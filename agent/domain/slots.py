@@ -6,12 +6,12 @@ All moments are seconds since 1970 by the wall clock of the node that looks, all
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
 
+from agent.domain.key_txn import one_line
 from agent.errors import BadInput
 
 DUE_AT = 0.75  # of the greatest age
@@ -164,7 +164,7 @@ def next_slot(record: SlotRecord | None) -> int:
 
 def encode(record: SlotRecord) -> bytes:
     """The key's value: one line of ASCII."""
-    return json.dumps(msgspec.to_builtins(record), separators=(",", ":")).encode()
+    return one_line(record)
 
 
 def decode(content: bytes) -> SlotRecord:

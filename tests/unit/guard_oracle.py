@@ -21,7 +21,7 @@ def forbidding(world: World, verb: str, target: int | None, size: int | None) ->
     against = set() if has_leader(world) else {"G7"}
     if size is None and verb in ("remove", "replace", "add", "promote") and not learner_goes:
         against.add("G7")
-    exempt = letter == "C" and verb in ("remove", "replace")
+    exempt = letter == "C" and verb == "remove"  # in a replacement its alarm would stand against the joiner
     if rest["C"] or (letter == "C" and not exempt):
         against.add("G5")
     size = size or 0

@@ -114,6 +114,8 @@ def test_a_corrupt_target_goes_and_beside_another_corrupt_one_nobody_does() -> N
     assert rule(remove(view("HHC"), 2)) == "allowed G1"
     assert rule(remove(view("HHHC"), 1)) == "refused G5"
     assert acts(remove(view_of(World("HHC", "agreed", 2)), 2)) == ["move-leader 0", "remove 2"]
+    assert "the alarm CORRUPT stays when its member is gone" in text(remove(view("HHC"), 2))
+    assert rule(judge(view("HHC"), Ask("replace", member_id(2), JOINER), Policy(3))) == "refused G5"
     unlisted = view("HHH", (Alarm(0xDEAD, AlarmKind.CORRUPT),))
     assert rule(remove(unlisted, 1)) == "refused G5"
     assert "disarm the alarm by hand" in text(remove(unlisted, 1))

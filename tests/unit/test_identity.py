@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,8 +174,14 @@ def test_no_member_is_mapped_to_two_instances_and_none_to_one_that_is_gone(known
             assert not isinstance(known.record(name), Tombstone)
 
 
+def replace_text(one: NodeRecord, node_name: str) -> NodeRecord:
+    return msgspec.structs.replace(one, node_name=node_name)
+
+
 def test_records_are_read_as_they_were_written() -> None:
-    for one in (record("i-1", 1), record("i-1", 0), tombstone("i-1")):
+    odd = replace_text(record("i-1", 1), 'ümläute 😀 \n "')
+    for one in (record("i-1", 1), record("i-1", 0), tombstone("i-1"), odd):
+        assert encode(one).decode("ascii").isprintable()
         assert decode(key("i-1"), encode(one)) == one
     assert decode(key("i-2"), encode(record("i-1", 1))) is None
     assert decode(key("i-1"), encode(record("i-1", 1)).replace(b'"schema":1', b'"schema":1,"later":2')) is not None
