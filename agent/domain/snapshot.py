@@ -192,9 +192,15 @@ def verification_key(backup: Manifest, level: str, checked_at: datetime) -> str:
 
 
 def id_of_manifest_key(key: str) -> str | None:
-    """The snapshot's id, if the key is a manifest's."""
+    """The snapshot's id, if the key is a manifest's. An id of a time that does not exist is nobody's."""
     match = _MANIFEST_NAME.fullmatch(key.rpartition("/")[2])
-    return match[1] if match else None
+    if match is None:
+        return None
+    try:
+        moment_of_id(match[1])
+    except ValueError:
+        return None
+    return match[1]
 
 
 def moment_of_id(identifier: str) -> datetime:

@@ -82,7 +82,16 @@ def test_a_manifest_and_its_later_verifications_are_told_apart_by_their_keys() -
     beside = snapshot.verification_key(one, "drill", datetime(2026, 2, 1, tzinfo=UTC))
     assert (snapshot.id_of_manifest_key(key), snapshot.id_of_verification_key(key)) == (one.snapshot_id, None)
     assert (snapshot.id_of_manifest_key(beside), snapshot.id_of_verification_key(beside)) == (None, one.snapshot_id)
-    for other in ("", "a/b.json", f"{key}\n", f"{key}.tmp", key.replace("-", "_"), f"{key}/x"):
+    for other in (
+        "",
+        "a/b.json",
+        "a/20261399T000000Z-00000000.json",
+        "a/00000101T000000Z-00000000.json",
+        f"{key}\n",
+        f"{key}.tmp",
+        key.replace("-", "_"),
+        f"{key}/x",
+    ):
         assert snapshot.id_of_manifest_key(other) is None
         assert snapshot.id_of_verification_key(other) is None
 
