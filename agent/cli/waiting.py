@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.adapters.spool import ENDS, Found
+from agent.domain import attempts
 from agent.domain.request import Record, Request
 from agent.errors import AgentError, BadInput, NoDaemon
 from agent.logs import emit
@@ -15,7 +16,6 @@ NO_DAEMON_WAIT_S = 10.0
 POLL_FIRST_S = 0.02
 POLL_MOST_S = 0.1
 GONE_WAIT_S = 2.0
-RESULTS_CARRIED = 10
 OnProgress = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _next_generation(found: Found, request: Request) -> Record | None:
     )
     if found.state not in ENDS or not again:
         return None
-    return Record(_restarted(known.request, request), known.generation + 1, results=known.results[-RESULTS_CARRIED:])
+    return attempts.next_generation(known, _restarted(known.request, request))
 
 
 def _restarted(first: Request, again: Request) -> Request:

@@ -2,8 +2,20 @@
 
 import msgspec
 
-from agent.domain.request import MOST_ATTEMPTS, Acceptance, ErrorResult, Parking, Record, Result
+from agent.domain.request import (
+    MOST_ATTEMPTS,
+    MOST_REQUEST_BYTES,
+    Acceptance,
+    ErrorResult,
+    Parking,
+    Record,
+    Request,
+    Result,
+    encode,
+)
 from agent.errors import AgentError, DeadlineExceeded, Parked, Refused, WorkerCrashed
+
+RESULTS_CARRIED = 10
 
 
 def time_left_s(acceptance: Acceptance, *, boot_id: str, boot_clock_s: float) -> float:
@@ -69,3 +81,13 @@ def overdue(parking: Parking) -> Refused:
 def with_result(record: Record, result: Result) -> Record:
     """The record with its generation's result added."""
     return Record(record.request, record.generation, record.attempt, record.acceptance, (*record.results, result))
+
+
+def next_generation(record: Record, request: Request) -> Record:
+    """The request again, with as many of the newest results as `incoming/` has room for: a larger one is rejected."""
+    results = record.results[-RESULTS_CARRIED:]
+    while True:
+        made = Record(request, record.generation + 1, results=results)
+        if not results or len(encode(made)) <= MOST_REQUEST_BYTES:
+            return made
+        results = results[1:]

@@ -8,7 +8,7 @@ from agent.adapters.spool import Spool
 from agent.adapters.spool_own import OwnRequests
 from agent.domain import request as requests
 from agent.domain.attempts import with_result
-from agent.domain.request import Request, Result, Status
+from agent.domain.request import ErrorResult, Request, Result, Status
 
 OP_ID = "snapshot-0123456789abcdef"
 
@@ -26,11 +26,13 @@ def asked(minute: int = 0) -> Request:
     )
 
 
-def end(spool: Spool, status: Status, minute: int = 0) -> None:
+def end(spool: Spool, status: Status, minute: int = 0, message: str = "") -> None:
+    spool.read("incoming", OP_ID)
     spool.claim(OP_ID)
     record = spool.read("running", OP_ID)
-    at = f"2026-01-31T12:{minute:02}:00Z"
-    spool.finish(with_result(record, Result(OP_ID, record.generation, "1" * 32, "snapshot", status, 1, at, at)))
+    at, error = f"2026-01-31T12:{minute:02}:00Z", ErrorResult("etcd_error", message) if message else None
+    made = Result(OP_ID, record.generation, "1" * 32, "snapshot", status, 1, at, at, error=error)
+    spool.finish(with_result(record, made))
 
 
 def test_what_waits_or_runs_is_joined(spool: Spool) -> None:
@@ -68,3 +70,22 @@ def test_a_record_stays_small_however_often_it_fails(spool: Spool) -> None:
         end(spool, "failed")
     assert len(spool.read("failed", OP_ID).results) == 11
     assert own.failures(OP_ID).count == 11
+
+
+def test_a_damaged_end_is_no_end_of_all_that_would_follow(spool: Spool) -> None:
+    own = OwnRequests(spool)
+    spool.path("failed", OP_ID).write_bytes(b"\0" * 100)
+    assert own.failures(OP_ID).count == 0
+    assert own.ask(asked())
+    end(spool, "failed")
+    assert own.failures(OP_ID).count == 1
+
+
+def test_results_with_long_messages_never_make_a_request_that_is_rejected_for_its_size(spool: Spool) -> None:
+    own = OwnRequests(spool)
+    for length in (20_000, 20_000, 20_000, 20_000, 100_000):
+        own.ask(asked())
+        end(spool, "failed", message="x" * length)
+    assert own.failures(OP_ID).count >= 3
+    assert own.ask(asked())
+    assert spool.read("incoming", OP_ID).generation == 6
