@@ -23,6 +23,7 @@ MOST_DOUBLINGS = 6
 LEAST_WAIT_S = 0.2  # a rounding error must never make a loop of waits of nothing
 LOOKS_IN_AGE = 4
 MOST_LOOK_S = 300.0
+MOST_RECORD_BYTES = 4096
 
 Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -144,6 +145,13 @@ def kept_moment_s(record: SlotRecord | None, *, store_is_away: bool) -> float | 
     return record.requested_at_s
 
 
+def was_stored_since(record: SlotRecord | None, newest_s: float | None) -> bool:
+    """Whether the key, which is read after the listing, tells of a snapshot that the listing did not have."""
+    if record is None or record.state != "done" or not record.stored:
+        return False
+    return newest_s is None or record.requested_at_s > newest_s
+
+
 def newest_of(*moments_s: float | None, now_s: float) -> float | None:
     """The newest of those that count."""
     return max((one for one in moments_s if one is not None and counts(one, now_s)), default=None)
@@ -169,6 +177,8 @@ def encode(record: SlotRecord) -> bytes:
 
 def decode(content: bytes) -> SlotRecord:
     """Reads the key's value. Raises BadInput; fields of newer versions are ignored."""
+    if len(content) > MOST_RECORD_BYTES:  # what is read goes on into logs and results
+        raise BadInput(f"the slot's key in etcd has {len(content):,} bytes", hint="who else writes there?")
     try:
         return msgspec.json.decode(content, type=SlotRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -179,9 +189,9 @@ def _due_since_s(view: View, rhythm: Rhythm) -> float | None:
     """Since when the slot is due, negative before that; None where nothing says since when."""
     if view.newest_s is not None:
         return view.now_s - view.newest_s - rhythm.due_after_s
-    if view.record is not None:
+    if view.record is not None and counts(view.record.claimed_at_s, view.now_s):
         return max(0.0, view.now_s - view.record.claimed_at_s)
-    return None
+    return None  # a claim of a time to come would hold all but the first in turn until then
 
 
 def _unable(view: View, rhythm: Rhythm) -> Decision | None:

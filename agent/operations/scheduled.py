@@ -21,14 +21,16 @@ def run(job: Job, ports: SchedulePorts, steps: Steps, take: Callable[[], dict[st
         if not _goes_on(job, seen):
             if not seen.decision.act:
                 return _nothing(seen, seen.decision.reason)
-            if ports.shared and not slot_record.claim(job, ports.keys, seen.slot, missed=seen.missed):
+            if ports.shared and not slot_record.claim(job, ports.keys, seen.slot):
                 return _nothing(seen, "another node claimed the slot first")
     if not ports.shared:
         return take()
-    return _with_its_end(job, ports, take)
+    return _with_its_end(job, ports, seen.missed, take)
 
 
-def _with_its_end(job: Job, ports: SchedulePorts, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _with_its_end(
+    job: Job, ports: SchedulePorts, missed: int, take: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:  # fmt: skip
     """An interruption leaves the claim: the next attempt goes on with it."""
     try:
         output = take()
@@ -38,7 +40,7 @@ def _with_its_end(job: Job, ports: SchedulePorts, take: Callable[[], dict[str, A
     requested_at_s = parse_moment(job.request.requested_at).timestamp()
     slot_record.end(
         job, ports.keys, state="done", requested_at_s=requested_at_s, snapshot_id=output["snapshot_id"],
-        stored=output["stored"],
+        stored=output["stored"], missed=missed,
     )  # fmt: skip
     return output
 

@@ -37,13 +37,13 @@ def read(keys: EtcdKeys) -> Slot:
         return Slot(None, found.mod_revision)
 
 
-def claim(job: Job, keys: EtcdKeys, seen: Slot, *, missed: int) -> bool:
+def claim(job: Job, keys: EtcdKeys, seen: Slot) -> bool:
     """Whether this node may take the slot: it is ours now, or nobody's because etcd takes no writes."""
     before = seen.record
     record = SlotRecord(
         slot=slots.next_slot(before), state="claimed", node=job.node, instance_id=job.instance_id,
         trace_id=job.request.trace_id, op_id=job.request.op_id, claimed_at_s=time.time(),
-        missed=(before.missed if before else 0) + missed,
+        missed=before.missed if before else 0,
     )  # fmt: skip
     try:
         claimed = _written(keys, seen, record)
@@ -57,14 +57,17 @@ def claim(job: Job, keys: EtcdKeys, seen: Slot, *, missed: int) -> bool:
     return claimed
 
 
-def end(job: Job, keys: EtcdKeys, **outcome: object) -> None:
-    """Writes what came of our claim (`state`, and of a snapshot what it is), if the slot is still ours."""
+def end(job: Job, keys: EtcdKeys, *, missed: int = 0, **outcome: object) -> None:
+    """Writes what came of our claim (`state`, and of a snapshot what it is), if the slot is still ours.
+
+    `missed` slots are counted with the one that ends them, and not with each claim that fails meanwhile.
+    """
     try:
         seen = read(keys)
         record = seen.record
         if record is None or record.op_id != job.request.op_id or record.state != "claimed":
             return
-        ended = msgspec.structs.replace(record, **outcome)
+        ended = msgspec.structs.replace(record, missed=record.missed + missed, **outcome)
         if keys.put_if_unchanged(KEY, seen.mod_revision, slots.encode(ended)):
             emit(log, logging.INFO, "slot.ended", f"slot {ended.slot} is {ended.state}", slot=ended.slot)
     except AgentError as error:

@@ -60,6 +60,10 @@ def look(job: Job, ports: SchedulePorts, op_id: str = "") -> Seen:
     slot = Slot()
     if slots.decide(view, ports.rhythm).rule != "young":
         view, slot = _with_etcd(view, ports, is_away=found.away is not None)
+        if found.away is None and slots.was_stored_since(slot.record, view.newest_s):
+            found = newest.look(job, ports.store, ports.outbox, now_s)
+            newest_s = away_store.newest_with(found.moment_s, slot.record, is_away=found.away is not None, now_s=now_s)
+            view = replace(view, newest_s=newest_s)
         view = _with_own(replace(view, now_s=time.time()), job, ports)
     return Seen(view, slot, found, slots.decide(view, ports.rhythm), slots.missed(view, ports.rhythm))
 

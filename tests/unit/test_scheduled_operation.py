@@ -29,6 +29,7 @@ from agent.operations import newest, schedule, scheduled, slot_record, slot_view
 from agent.operations.slot_view import SchedulePorts
 from agent.operations.steps import Steps
 from agent.ports import Failures as FailedBefore
+from agent.ports import KeyValue
 from tests.unit.fakes import OTHER, OWN, STATUS, THIRD, FakeKeys, FakeRequests, FakeStore, member
 from tests.unit.test_snapshot_domain import manifest
 from tests.unit.test_snapshot_operation import Node
@@ -269,3 +270,41 @@ def test_a_missed_slot_is_told_with_the_metrics(place: Place, caplog: pytest.Log
     assert metric["MissedSlots"] == 2
     assert 50000 <= metric["SnapshotAgeSeconds"] < 50100
     json.dumps(metric["emf"])
+
+
+def test_failed_tries_at_a_missed_slot_do_not_count_it_again(place: Place) -> None:
+    place.node.store.objects.clear()
+    place.put_snapshot(30000)
+    place.put_record(30000, missed=2)
+
+    def fail() -> dict[str, Any]:
+        raise StoreError("no")
+
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            place.run(take=fail)
+    place.run()
+    assert (place.record.slot, place.record.missed) == (5, 3)
+
+
+def test_what_was_stored_between_the_listing_and_the_key_is_seen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    get = place.keys.get
+
+    def get_later(key: str) -> KeyValue:
+        place.put_snapshot(60)
+        place.put_record(60)
+        return get(key)
+
+    monkeypatch.setattr(place.keys, "get", get_later)
+    assert place.run()["due"] is False
+    assert place.taken == 0
+
+
+def test_a_stored_snapshot_that_is_gone_or_damaged_by_now_is_due_again(place: Place) -> None:
+    place.put_record(60)
+    assert place.run() == ANSWER
+
+
+def test_a_key_of_an_impossible_time_in_the_store_stops_nothing(place: Place) -> None:
+    place.node.store.objects["hourly/manifest/prod/20261399T000000Z-00000000.json"] = b"{}"
+    assert place.look()["decision"] == "due"

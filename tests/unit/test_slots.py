@@ -70,6 +70,18 @@ def test_the_first_snapshot_of_all_waits_for_nobody_but_a_claim() -> None:
     assert rule(replace(VIEW, newest_s=None, own=3, record=claimed(5, state="failed"))) == "order"
 
 
+def test_a_first_claim_of_a_time_to_come_does_not_leave_the_others_waiting_for_the_first_in_turn() -> None:
+    for state in ("failed", "done", "claimed"):
+        of_a_wrong_clock = claimed(-1e9, state=state)
+        assert rule(replace(VIEW, newest_s=None, own=2, record=of_a_wrong_clock)) == "due"
+
+
+def test_a_key_that_is_too_large_to_be_ours_is_not_read() -> None:
+    assert slots.decode(slots.encode(claimed(1, node="\U0001f600" * 256))).slot == 5
+    with pytest.raises(BadInput, match="100,"):
+        slots.decode(slots.encode(claimed(1, node="n" * 100_000)))
+
+
 def test_a_snapshot_of_a_time_to_come_puts_nothing_off() -> None:
     assert slots.newest_of(NOW_S + 3600, NOW_S - 5, None, now_s=NOW_S) == NOW_S - 5
     assert slots.newest_of(NOW_S + 3600, now_s=NOW_S) is None
