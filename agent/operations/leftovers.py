@@ -97,9 +97,10 @@ def held_open(folder: Path) -> Iterator[None]:
     them back.
     """
     with contextlib.ExitStack() as stack:
-        for path in folder.iterdir() if folder.is_dir() else ():
-            with contextlib.suppress(OSError):
-                stack.enter_context(path.open("rb"))
+        with contextlib.suppress(OSError):  # it costs time alone, and must never cost the result
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):
+                    stack.enter_context(path.open("rb"))
         yield
 
 

@@ -1,5 +1,8 @@
 import contextlib
+import errno
 from pathlib import Path
+
+import pytest
 
 from agent.operations import leftovers
 
@@ -25,4 +28,13 @@ def test_a_removed_file_is_gone_by_name_at_once_and_freed_when_nobody_waits_any_
 
 def test_a_folder_that_is_not_there_has_nothing_to_hold(tmp_path: Path) -> None:
     with leftovers.held_open(tmp_path / "none"):
+        pass
+
+
+def test_a_folder_that_can_not_be_listed_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path) -> list[Path]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with leftovers.held_open(tmp_path):
         pass
