@@ -18,6 +18,7 @@ from tests.sandbox.processes import Processes
 from tests.sandbox.small_disk import NoSmallDisk
 
 SWEPT_AFTER_S = 7200.0
+SETTLE_S = 3.0  # for what the living daemon writes just now
 SHIP_TIMEOUT_S = 60.0
 ORPHANS_TIMEOUT_S = 8.0
 MOST_ASKS = 4
@@ -137,11 +138,18 @@ class _Run:
     def _check_leftovers(self) -> None:
         """The next start, or the next snapshot after it, has cleaned up."""
         self._settle()
+        self._await_nothing_left()
         if self._left_over():
             self._verdict.follow_ups += 1
             self._node.ask("snapshot", "--timeout", "60")
             self._settle()
+            self._await_nothing_left()
         self._verdict.problems += self._left_over()
+
+    def _await_nothing_left(self) -> None:
+        """The daemon lives, so what is seen may be a file that it is writing; what stays is told by the caller."""
+        with contextlib.suppress(RuntimeError):
+            self._node.until(lambda: not self._left_over(), "", timeout_s=SETTLE_S)
 
     def _left_over(self) -> list[str]:
         found = [f"left over: {path}" for path in invariants.left_over(self._node)]
