@@ -135,6 +135,9 @@ def _mapped(instance_id: str, registry: Registry) -> Mapped | str:
         return f"the record of {instance_id} names member {hex_id(member_id)}, which is not listed"
     if isinstance(registry.record(instance_id), Tombstone):
         return f"there is a tombstone of {instance_id}, and its address is that of member {hex_id(member_id)}"
+    own = registry.record(instance_id)
+    if isinstance(own, NodeRecord) and not own.member_id:  # its agent is sure: it may have another's address anew
+        return f"the agent of {instance_id} says that none runs there, and its address is that of {hex_id(member_id)}"
     against = _claimed_by_another(instance_id, member_id, registry)
     if against:
         return against
@@ -185,7 +188,9 @@ def _claimed_by_another(instance_id: str, member_id: int, registry: Registry) ->
             if not (gone and newer and own is not None and own.mod_revision > theirs.mod_revision):
                 return f"the record of {other} names member {hex_id(member_id)} too"
             continue
-        silent = not gone and not isinstance(registry.record(other), NodeRecord)
+        # Of two that are gone and had the address one after the other, only a record tells which it was.
+        recorded = gone and member_id in _by_record(instance_id, registry)
+        silent = not recorded and not isinstance(registry.record(other), NodeRecord)
         if silent and any(member_id in members for members in _sources(other, registry).values()):
             return f"{other} has the peer host of member {hex_id(member_id)}, and its agent does not say who it is"
     return ""

@@ -108,6 +108,19 @@ def test_a_dead_ones_member_may_be_run_by_who_has_its_address_until_that_ones_ag
     assert isinstance(identify("i-1", registry(*dead, instance("i-2", ip=1), record("i-2", 2))), Mapped)
 
 
+def test_whose_own_agent_says_that_none_runs_there_is_not_named_by_its_address() -> None:
+    known = registry(record("i-2", 0), instance("i-2", ip=1, kubernetes_ip=1))
+    assert isinstance(identify("i-2", known), Unknown)
+
+
+def test_of_two_that_are_gone_and_had_one_address_neither_is_named_without_a_record() -> None:
+    both = [instance(name, "terminated", ip=1, kubernetes_ip=1) for name in ("i-1", "i-2")]
+    assert isinstance(identify("i-1", registry(*both)), Unknown)
+    assert identify("i-1", registry(record("i-1", 1), *both)) == Mapped(
+        0xA1, ("record", "private address", "Kubernetes node")
+    )
+
+
 def test_who_took_over_a_data_volume_is_mapped_and_its_former_owner_is_not() -> None:
     known = registry(record("i-1", 1), record("i-2", 1), instance("i-1", "terminated"), instance("i-2", ip=1))
     assert isinstance(identify("i-2", known), Mapped)
