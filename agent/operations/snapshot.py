@@ -12,25 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from agent.domain import cluster, snapshot
 from agent.domain.request import format_moment
-from agent.domain.snapshot import Check, Manifest, StoredData
+from agent.domain.snapshot import Manifest
 from agent.errors import (
     AgentError,
     AwsRefused,
     AwsUnavailable,
-    EtcdError,
     FileUnusable,
     NoSpace,
     Refused,
-    SnapshotInvalid,
     StoreError,
     UploadLimitTooLow,
 )
-from agent.logs import emit
-from agent.operations import committing, inspection, leftovers, outbox
+from agent.operations import committing, inspection, leftovers, outbox, proof
 from agent.operations import source as sources
 from agent.operations.compression import LEAST_EFFORT, Effort
 from agent.operations.following import Following
@@ -39,9 +34,8 @@ from agent.operations.room import Disks, Room
 from agent.operations.sending import Sending, sent
 from agent.operations.source import At, Source
 from agent.operations.steps import Job, Steps
-from agent.ports import Etcd, Outbox, SnapshotFile, SnapshotTool, Store
+from agent.ports import Etcd, Outbox, SnapshotTool, Store
 
-FIRST_REVISION = 1  # of an etcd that nobody wrote to; its file holds no revision at all
 PLACE_WAIT_S = 5.0
 STORE_TROUBLE = (StoreError, AwsRefused, AwsUnavailable, NoSpace, FileUnusable, UploadLimitTooLow)
 log = logging.getLogger(__name__)
@@ -77,15 +71,6 @@ class _SourceLostError(Exception):
     def __init__(self, source: Source, why: AgentError) -> None:
         super().__init__(why.message)
         self.source, self.why = source, why
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A snapshot file that passed every check that can be made on this node."""
-
-    raw: inspection.RawFile
-    content: SnapshotFile
-    checks: tuple[Check, ...]
 
 
 def run(job: Job, ports: SnapshotPorts, steps: Steps) -> dict[str, Any]:
@@ -133,10 +118,10 @@ def _taken(job: Job, ports: SnapshotPorts, steps: Steps, started_at: str, avoid:
             raise _SourceLostError(source, error) from error
         following.written()
         with steps.step("verify"):
-            verified = verify(path, ports, source, lambda: sending.raw(show), emergency=emergency)
+            verified = proof.verify(path, ports.tool, source, lambda: sending.raw(show), emergency=emergency)
             job.require_time()
-        draft = _draft(job, ports, source, verified, started_at)
-        count = partial(_counted, None if emergency else source.door)
+        draft = proof.draft(job, ports.tool, source, verified, started_at)
+        count = partial(proof.counted, None if emergency else source.door)
         try:
             return _stored(ports, following, sending, draft, steps, count, show)
         except STORE_TROUBLE as why:
@@ -193,81 +178,6 @@ def _stored(
         return committing.output_of(stored, ports.store, already=True)
     with steps.step("manifest"):
         return sending.commit(committing.completed(draft, stored, sending.retention_class))
-
-
-def verify(
-    path: Path, ports: SnapshotPorts, source: Source, read_raw: Callable[[], inspection.RawFile | None],
-    *, emergency: bool,
-) -> Verified:  # fmt: skip
-    """Trailer, structure and freshness of the file. Raises SnapshotInvalid.
-
-    The structure is read while the sender is still on its way to the file's end, where it knows the trailer.
-    """
-    try:
-        content = ports.tool.status(path)
-    except AgentError:
-        inspection.check_trailer(path)  # where that is wrong too, it says more
-        raise
-    structure_at = _now()
-    raw = read_raw() or inspection.check_trailer(path)
-    trailer_at = _now()
-    if max(content.revision, FIRST_REVISION) < source.least_revision:
-        raise SnapshotInvalid(
-            f"the snapshot ends at revision {content.revision}, before revision {source.least_revision} "
-            "that another voter had already confirmed",
-            hint=f"the member at {source.status.endpoint} is behind or cut off: `etcd-agent status`",
-        )
-    fresh = Check("fresh", "skipped" if emergency else "passed", _now(), source.note)
-    checks = (Check("trailer", "passed", trailer_at), Check("structure", "passed", structure_at, ports.tool.describe()))
-    emit(
-        log, logging.INFO, "snapshot.verified", f"trailer and structure are right at revision {content.revision}",
-        revision=content.revision, raw_size_bytes=raw.size_bytes, raw_sha256=raw.sha256, total_key=content.total_key,
-    )  # fmt: skip
-    return Verified(raw, content, (*checks, fresh))
-
-
-def _counted(etcd: Etcd | None, draft: Manifest) -> Manifest:
-    """With the number of live keys, where there is an etcd to ask and it tells."""
-    if etcd is None:
-        return draft
-    try:
-        return msgspec.structs.replace(draft, live_keys=etcd.count_keys(draft.revision))
-    except EtcdError as error:
-        emit(log, logging.WARNING, "snapshot.keys_not_counted", f"the live keys were not counted: {error}")
-        return draft
-
-
-def _draft(job: Job, ports: SnapshotPorts, source: Source, verified: Verified, started_at: str) -> Manifest:
-    """The manifest but for the live keys, and for class, object and the level `stored`, which come with the store."""
-    request, status = job.request, source.status
-    return Manifest(
-        snapshot_id=snapshot.snapshot_id(request.requested_at, request.op_id),
-        retention_class="hourly",
-        cluster=job.cluster,
-        etcd_cluster_id=cluster.hex_id(status.cluster_id),
-        member_id=cluster.hex_id(status.member_id),
-        node=job.node,
-        instance_id=job.instance_id,
-        etcd_version=status.version,
-        tool=ports.tool.describe(),
-        revision=verified.content.revision,
-        hash=verified.content.hash,
-        total_key=verified.content.total_key,
-        live_keys=None,
-        raw_size_bytes=verified.raw.size_bytes,
-        raw_sha256=verified.raw.sha256,
-        data=StoredData("", 0, ""),
-        checks=verified.checks,
-        fingerprints=dict(job.fingerprints),
-        requested_at=request.requested_at,
-        started_at=started_at,
-        finished_at=_now(),
-        trace_id=request.trace_id,
-        op_id=request.op_id,
-        agent_version=job.agent_version,
-        member_name=source.name,
-        member_endpoint=status.endpoint,
-    )
 
 
 def _now() -> str:
