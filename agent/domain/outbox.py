@@ -51,9 +51,13 @@ class Bounds:
     most_bytes: int
 
 
-def overflow(kept: Sequence[Kept], bounds: Bounds) -> list[Kept]:
-    """Which have to go, the oldest first, until neither bound is passed; never the newest good one, nor the newest."""
+def overflow(kept: Sequence[Kept], bounds: Bounds, just_kept: str = "") -> list[Kept]:
+    """Which have to go, the oldest first, until neither bound is passed; never the newest good one, nor the newest.
+
+    Nor the one that was just kept: where the clock went back it seems older than those that hold older data.
+    """
     ordered, stays = _ordered(kept)
+    stays.add(just_kept)
     count, total_bytes = len(ordered), sum(one.size_bytes for one in ordered)
     going = []
     for one in ordered:

@@ -45,8 +45,7 @@ def keep(
     """Compresses the verified file into the outbox. Returns the result's output, whose `stored` is false.
 
     What is written passes `guarded`, which raises NoSpace where the disk must not take it. Raises OSError where this
-    node has no room for it either, SnapshotInvalid when the file does not read back as it was verified, and `why` where
-    newer ones left it no place.
+    node has no room for it either, SnapshotInvalid when the file does not read back as it was verified.
     """
     identifier = manifest.snapshot_id
     with path.open("rb") as stream:
@@ -64,8 +63,7 @@ def keep(
         snapshot_id=identifier, size_bytes=size_bytes, error_code=why.code, error_message=why.message,
         error_hint=why.hint,
     )  # fmt: skip
-    if identifier in _make_room(box):
-        raise why
+    drop(box, overflow(box.kept(), box.bounds, identifier))
     return output_of(draft, box)
 
 
@@ -79,13 +77,6 @@ def _verified(stream: BinaryIO, manifest: Manifest) -> Iterator[bytes]:
         raise SnapshotInvalid(
             "the snapshot does not read back as it was verified", hint="check memory and disks, then try again"
         )
-
-
-def _make_room(box: Outbox) -> list[str]:
-    """Which had to go."""
-    dropped = overflow(box.kept(), box.bounds)
-    drop(box, dropped)
-    return [one.snapshot_id for one in dropped]
 
 
 def drop(box: Outbox, going: Iterable[Kept]) -> None:

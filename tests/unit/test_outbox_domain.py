@@ -35,6 +35,12 @@ def test_the_newest_good_one_stays_though_an_emergency_came_after_it() -> None:
     assert overflow(rows, Bounds(1, 10)) == [rows[0], rows[2]]
 
 
+def test_the_one_that_was_just_kept_stays_though_a_clock_that_went_back_makes_it_the_oldest() -> None:
+    rows = [kept(1), kept(7), kept(8), kept(9)]
+    assert overflow(rows, Bounds(3, 100), rows[0].snapshot_id) == [rows[1]]
+    assert overflow(rows, Bounds(1, 10), rows[0].snapshot_id) == [rows[1], rows[2]]
+
+
 @given(boxes, st.integers(1, 6), st.integers(1, 300))
 def test_no_bound_takes_the_newest_or_the_newest_good_one(rows: list[Kept], most: int, most_bytes: int) -> None:
     bounds = Bounds(most, most_bytes)

@@ -165,6 +165,18 @@ def test_the_oldest_makes_room_and_the_newest_good_one_never(node: Node, monkeyp
     assert [one.snapshot_id for one in node.outbox.kept()] == taken[2:]
 
 
+def test_a_full_outbox_of_later_times_keeps_what_was_just_taken(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a clock that was ahead, and was set right, leaves it."""
+    away(node)
+    folder = node.work.with_name(f"{node.work.name}-outbox")
+    monkeypatch.setattr(Node, "outbox", property(lambda self: OutboxFolder(folder, Bounds(2, 10**9))))
+    taken = [
+        node.run(op_id=f"snapshot-{hour}", requested_at=f"2026-01-31T1{hour}:00:00Z")["snapshot_id"]
+        for hour in (7, 8, 1)
+    ]
+    assert [one.snapshot_id for one in node.outbox.kept()] == [taken[2], taken[1]]
+
+
 def test_an_emergency_snapshot_is_kept_as_one(node: Node) -> None:
     away(node)
     node.run(params={"emergency": "true"})
@@ -309,14 +321,17 @@ def test_a_file_that_does_not_read_back_as_it_was_verified_is_not_kept(
     assert list(node.outbox._folder.iterdir()) == []
 
 
-def test_a_late_one_that_finds_no_place_is_not_told_as_kept(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_one_holds_the_newest_data_and_stays_until_the_next_comes(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     away(node)
     folder = node.work.with_name(f"{node.work.name}-outbox")
     monkeypatch.setattr(Node, "outbox", property(lambda self: OutboxFolder(folder, Bounds(1, 10**9))))
     newest = node.run()["snapshot_id"]
-    with pytest.raises(AwsUnavailable, match="away"):
-        node.run(op_id="snapshot-late", requested_at="2026-01-30T12:00:00Z")
-    assert [one.snapshot_id for one in node.outbox.kept()] == [newest]
+    late = node.run(op_id="snapshot-late", requested_at="2026-01-30T12:00:00Z")["snapshot_id"]
+    assert [one.snapshot_id for one in node.outbox.kept()] == [late, newest]
+    following = node.run(op_id="snapshot-next", requested_at="2026-02-01T12:00:00Z")["snapshot_id"]
+    assert [one.snapshot_id for one in node.outbox.kept()] == [following]
 
 
 def test_one_that_can_not_be_read_on_this_node_stays_and_stops_no_other(
