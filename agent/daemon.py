@@ -21,6 +21,7 @@ from agent.housekeeping import Housekeeping, WallClock
 from agent.intake import Intake
 from agent.logs import emit
 from agent.scheduler import Schedule
+from agent.workers import going_on
 
 LOCK_TRIES = 20
 ORPHAN_INTERVAL_S = 0.5
@@ -79,7 +80,8 @@ class Daemon:
         now = time.monotonic()
         self._wall_clock.look()
         for schedule in self._schedules:
-            schedule.look()
+            with going_on("the node's own schedule"):  # a folder that can not be read must not end the service
+                schedule.look()
         self._intake.cycle()
         self._scan_due = now + self._timing.scan_interval_s
         self._notifier.status(self._intake.describe())

@@ -91,7 +91,8 @@ def move_without_overwrite(source: Path, target: Path) -> bool:
 def read_owned(path: Path, *, owner: int, most_bytes: int, folder: int | None = None) -> bytes:
     """Reads a regular file of that owner without following links; `path` is relative to `folder`, a descriptor.
 
-    Raises BadInput with the reason (link, other owner, not a file, too large), FileNotFoundError when it is gone.
+    Raises BadInput with the reason (link, other owner, not a file, too large, a disk that does not give it back),
+    FileNotFoundError when it is gone.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
@@ -106,7 +107,10 @@ def read_owned(path: Path, *, owner: int, most_bytes: int, folder: int | None = 
         os.close(descriptor)
         raise
     with stream:
-        content = stream.read(most_bytes + 1)
+        try:
+            content = stream.read(most_bytes + 1)
+        except OSError as error:
+            raise BadInput(f"{path.name} can not be read: {error.strerror}") from None
     if len(content) > most_bytes:
         raise BadInput(f"{path.name} has more than the {most_bytes} bytes allowed")
     return content

@@ -269,3 +269,8 @@ def test_a_lock_that_is_held_is_not_removed(tmp_path: Path) -> None:
     lock.release()
     assert remove_unused_lock(lock.path)
     assert not lock.path.exists()
+
+
+def test_a_file_that_the_disk_does_not_give_back_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="can not be read"):
+        files.read_owned(Path("/proc/self/mem"), owner=os.geteuid(), most_bytes=100)  # its first page is never there

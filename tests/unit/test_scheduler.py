@@ -1,11 +1,14 @@
 """When the daemon asks by itself: for its outbox later and later until it is empty, for looks as the last one said."""
 
+import errno
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from agent import scheduler
 from agent.adapters.spool import Spool
+from agent.daemon import Daemon, Timing
 from agent.domain.attempts import with_result
 from agent.domain.request import Record, Result, Status
 from agent.scheduler import LookSchedule, OutboxSchedule
@@ -162,3 +165,18 @@ def test_a_look_that_failed_is_made_again_after_a_while(looking: Looking) -> Non
     looking.look()
     looking.end("failed")
     assert [looking.look(), looking.look(59), looking.look(1)] == [0, 0, 1]
+
+
+def test_a_schedule_that_can_not_look_does_not_end_the_service(place: Place, tmp_path: Path) -> None:
+    class Unreadable:
+        def look(self) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", "outbox")
+
+    intake = MagicMock()
+    daemon = Daemon(
+        spool_=place.spool, lock_path=tmp_path / "lock", intake=intake, notifier=MagicMock(),
+        timing=Timing(30.0, 1.0), housekeeping=MagicMock(), rotate_log=lambda: None,
+        schedules=[Unreadable(), place.schedule],
+    )  # fmt: skip
+    daemon._cycle()
+    intake.cycle.assert_called_once_with()
