@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.operations.slot_view import SchedulePorts
     from agent.operations.snapshot import SnapshotPorts
     from agent.operations.steps import Steps
-    from agent.ports import Eraser, Etcd, Outbox, SnapshotTool, Store
+    from agent.ports import Eraser, Etcd, EtcdKeys, Outbox, SnapshotTool, Store
     from agent.privileged.service import RootService
     from agent.worker import Worker
 
@@ -106,6 +106,13 @@ def make_etcd(node: Node, endpoint: str = "") -> "Etcd":
     settings = node.etcd
     settings = msgspec.structs.replace(settings, endpoints=(endpoint,)) if endpoint else settings
     return Etcdctl(settings, make_tools(node).find)
+
+
+def make_keys(node: Node) -> "EtcdKeys":
+    """Our keys in etcd, through the local member."""
+    from agent.adapters.etcdctl_keys import EtcdctlKeys
+
+    return EtcdctlKeys(node.etcd, make_tools(node).find)
 
 
 def make_tools(node: Node) -> "EtcdTools":
@@ -201,7 +208,6 @@ def _make_eraser(node: Node) -> "Eraser":
 
 def make_schedule_ports(node: Node, steps: "Steps") -> "SchedulePorts":
     """What a look at the schedule needs. A store in a folder is each node's own."""
-    from agent.adapters.etcdctl_keys import EtcdctlKeys
     from agent.adapters.spool_own import OwnRequests
     from agent.domain.slots import Rhythm
     from agent.operations import tools as etcd_tools
@@ -210,7 +216,7 @@ def make_schedule_ports(node: Node, steps: "Steps") -> "SchedulePorts":
     tools, settings = make_tools(node), node.config.snapshot
     return SchedulePorts(
         etcd=make_etcd(node),
-        keys=EtcdctlKeys(node.etcd, tools.find),
+        keys=make_keys(node),
         store=make_store(node),
         outbox=make_outbox(node),
         own=OwnRequests(node.spool),

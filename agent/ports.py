@@ -71,12 +71,20 @@ class KeyValue:
     mod_revision: int
 
 
-class EtcdKeys(Protocol):
-    """Our few keys in etcd, through the local member. Raises EtcdError's family."""
+class EtcdReader(Protocol):
+    """Our few keys in etcd to be read, through the local member. Raises EtcdError's family."""
 
     def get(self, key: str) -> KeyValue:
         """Linearizable."""
         ...
+
+    def below(self, prefix: str) -> Mapping[str, KeyValue]:
+        """Every key that begins so, by its whole name; linearizable."""
+        ...
+
+
+class EtcdKeys(EtcdReader, Protocol):
+    """The same to be written too."""
 
     def put_if_unchanged(self, key: str, mod_revision: int, value: bytes) -> bool:
         """Writes if the key's last change is still that one. False when it is not."""

@@ -15,7 +15,8 @@ MOST_VALUE_BYTES = 4096
 
 
 class _Value(msgspec.Struct):
-    value: bytes = b""  # base64 in the JSON
+    key: bytes = b""  # base64 in the JSON, as the value is
+    value: bytes = b""
     mod_revision: Count = 0
 
 
@@ -34,6 +35,12 @@ class EtcdctlKeys(Etcdctl):
         """A linearizable read."""
         answer: _Got = self._json(["get", key, "--consistency=l"], _Got)
         return KeyValue(answer.kvs[0].value, answer.kvs[0].mod_revision) if answer.kvs else KeyValue(b"", 0)
+
+    def below(self, prefix: str) -> dict[str, KeyValue]:
+        """Every key that begins so, by its whole name; a linearizable read. A name that is no text is left out."""
+        answer: _Got = self._json(["get", prefix, "--prefix", "--consistency=l"], _Got)
+        found = ((one.key.decode("utf-8", "replace"), one) for one in answer.kvs)
+        return {key: KeyValue(one.value, one.mod_revision) for key, one in found if "\ufffd" not in key}
 
     def put_if_unchanged(self, key: str, mod_revision: int, value: bytes) -> bool:
         """Writes if the key's last change is still that one; False when it is not. The value is one line of ASCII."""

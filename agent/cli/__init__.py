@@ -18,6 +18,7 @@ from agent.errors import EXIT_FAILED, AgentError, BadInput, NoSpace
 
 COMMANDS = {
     "config": "agent.cli.config",
+    "member": "agent.cli.member",
     "ops": "agent.cli.ops",
     "privileged": "agent.cli.run",
     "run": "agent.cli.run",

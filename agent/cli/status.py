@@ -4,15 +4,16 @@ import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from agent import bootstrap
 from agent.adapters import outbox
 from agent.adapters.spool import SUFFIX
-from agent.cli import operation_views, platform_part, schedule_part, status_view, tables
+from agent.cli import loss_part, operation_views, platform_part, schedule_part, status_view, tables
 from agent.cli.reading import SUDO, is_permission, reading
+from agent.domain import node_loss
 from agent.domain.cluster import EndpointStatus, hex_id
 from agent.domain.cluster_health import Answer, ClusterView, Problem, cluster_problems, own_problems
 from agent.domain.request import parse_moment
@@ -28,6 +29,9 @@ from agent.errors import (
 )
 from agent.node import Node
 
+if TYPE_CHECKING:
+    from agent.operations.membership_view import Sight
+
 Seen = TypeVar("Seen")
 MOST_PID_DIGITS = 7
 ETCD_HINTS = {
@@ -42,7 +46,8 @@ ETCD_HINTS = {
 def status(flags: tuple[str, ...], as_json: bool) -> int:
     """What this node sees, on one screen.
 
-    Its daemon, member, cluster, newest good snapshot, schedule and operations. Exit 0 when all is well, else 1.
+    Its daemon, member, cluster and whether that can lose a node now, newest good snapshot, schedule and operations.
+    Exit 0 when all is well, else 1.
     """
     now = datetime.now(UTC)
     problems: list[Problem] = []
@@ -100,11 +105,14 @@ def _etcd(node: Node, problems: list[Problem]) -> dict[str, Any]:
     own = _looked("member", problems, lambda: _own(node))
     if own is None:
         problems += platform_part.when_etcd_is_silent(node)
-        return {"tools": None, "member": None, "cluster": None}
+        return {"tools": None, "member": None, "cluster": None, loss_part.PART: None}
     problems += own_problems(own)
-    view = _looked("cluster", problems, lambda: _view(node, own))
-    problems += cluster_problems(view) if view is not None else []
-    return {"tools": _tools(node), "member": _member(own), "cluster": None if view is None else _cluster(view)}
+    seen: dict[str, Any] = {"tools": _tools(node), "member": _member(own)}
+    sight = _looked("cluster", problems, lambda: _sight(node, own))
+    if sight is None:
+        return seen | {"cluster": None, loss_part.PART: loss_part.document(node_loss.unlisted(own))}
+    problems += cluster_problems(sight.cluster)
+    return seen | {"cluster": _cluster(sight.cluster), loss_part.PART: loss_part.describe(sight, problems)}
 
 
 def _tools(node: Node) -> dict[str, Any] | None:
@@ -125,10 +133,11 @@ def _own(node: Node) -> EndpointStatus:
         raise platform_part.with_tools(node, error) from None
 
 
-def _view(node: Node, own: EndpointStatus) -> ClusterView:
-    from agent.operations import cluster_view
+def _sight(node: Node, own: EndpointStatus) -> "Sight":
+    from agent.operations import membership_view
 
-    return cluster_view.look(bootstrap.make_etcd(node), own, lambda url: bootstrap.make_etcd(node, url))
+    etcd, keys = bootstrap.make_etcd(node), bootstrap.make_keys(node)
+    return membership_view.look(etcd, keys, own, lambda url: bootstrap.make_etcd(node, url))
 
 
 def _member(own: EndpointStatus) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """How `status` looks to people: the platform, a line for each part, the members, every problem and what to check."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.cli import platform_part, schedule_part, tables
+from agent.cli import loss_part, platform_part, schedule_part, tables
 from agent.cli.operation_views import progress_text
 
 if TYPE_CHECKING:
@@ -21,17 +21,29 @@ def print_screen(document: Mapping[str, Any]) -> None:
     view = tables.table("PART", "STATE", "WHAT")
     for name, describe in DESCRIPTIONS.items():
         made = parts[name]
-        unknown = made is None or made.get("name", "") is None
-        state = tables.coloured("problem" if name in bad else "unknown" if unknown else "ok")
-        view.add_row(name, state, tables.plain("" if made is None else describe(made)))
+        view.add_row(
+            name, tables.coloured(_state(name, made, bad)), tables.plain("" if made is None else describe(made))
+        )
     screen.print(view)
     if parts["cluster"] is not None:
         screen.print()
         screen.print(_members(parts["cluster"]))
-    if document["problems"]:
+    why_not = loss_part.why_not(parts[loss_part.PART])
+    if document["problems"] or why_not:
         screen.print()
+    if why_not:
+        screen.print(tables.plain(why_not, "yellow"))
     for problem in document["problems"]:
         screen.print(tables.error_lines(problem["part"], problem["message"], problem["hint"]))
+
+
+def _state(name: str, made: Mapping[str, Any] | None, bad: Container[str]) -> str:
+    """`no` is the answer of the part `loss` alone: a cluster of one is as it was meant to be, and can lose nobody."""
+    if name in bad:
+        return "problem"
+    if made is None or made.get("name", "") is None:
+        return "unknown"
+    return "ok" if made.get("can_lose_one", True) else "no"
 
 
 def _members(cluster: Mapping[str, Any]) -> "Table":
@@ -112,6 +124,7 @@ DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "tools": _tools,
     "member": _member,
     "cluster": _cluster,
+    loss_part.PART: loss_part.line,
     "snapshot": _snapshot,
     "schedule": schedule_part.line,
     "outbox": _outbox,

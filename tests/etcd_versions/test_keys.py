@@ -47,3 +47,18 @@ def test_what_is_no_record_counts_as_none_and_can_be_written_over(server: Server
     seen = slot_record.read(keys)
     assert seen.record is None
     assert keys.put_if_unchanged(KEY, seen.mod_revision, b"{}")
+
+
+def test_all_keys_below_a_name_come_with_their_own_revision_and_no_other_does(
+    server: Servers, keys: EtcdctlKeys
+) -> None:
+    prefix = "/etcd-agent/v1/below/"
+    first, second = server.put(f"{prefix}a", "1"), server.put(f"{prefix}ümläut", "2")
+    server.put("/etcd-agent/v1/below", "3")
+    server.put("/etcd-agent/v1/below0", "4")
+    found = keys.below(prefix)
+    assert {key: (one.value, one.mod_revision) for key, one in found.items()} == {
+        f"{prefix}a": (b"1", first),
+        f"{prefix}ümläut": (b"2", second),
+    }
+    assert keys.below("/etcd-agent/v1/nothing/") == {}

@@ -27,6 +27,7 @@ WORDS: Sequence[Sequence[str]] = (
     ["snapshot", "list"], ["snapshot", "show", "latest"], ["snapshot", "verify", "latest"], ["trace", TRACE_ID],
     ["submit", "snapshot"], ["submit", "verify", "--param", "id=latest"], ["worker", OP_ID], [], ["snapshot"], ["ops"],
     ["submit", "snapshot", "--op-id", OP_ID], ["trace", TRACE_ID, "/dev/null"],
+    ["member", "list"],
 )  # fmt: skip
 OPTIONS = (
     "--json", "--help", "-h", "--version", "--wait", "--no-wait", "--dry-run", "--all", "--emergency", "--timeout=0",

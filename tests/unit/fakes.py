@@ -137,6 +137,10 @@ class FakeKeys:
         self.failures.check("get")
         return self.values.get(key, KeyValue(b"", 0))
 
+    def below(self, prefix: str) -> dict[str, KeyValue]:
+        self.failures.check("below")
+        return {key: value for key, value in self.values.items() if key.startswith(prefix)}
+
     def put_if_unchanged(self, key: str, mod_revision: int, value: bytes) -> bool:
         self.before_put()
         self.failures.check("put")

@@ -13,12 +13,13 @@ from agent import bootstrap
 from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
 from agent.cli import main
-from agent.domain import snapshot
+from agent.domain import membership_policy, snapshot
 from agent.domain.cluster import Alarm, AlarmKind, Member
+from agent.domain.membership_policy import SizeRecord
 from agent.domain.request import Record, encode, format_moment, make
 from agent.errors import AgentError, AwsUnavailable, CommandMissing, EtcdUnavailable, StoreError
 from agent.node import Node
-from tests.unit.fakes import ENDPOINT, OTHER, OWN, STATUS, THIRD, FakeEtcd, FakeStore, cut_off, member
+from tests.unit.fakes import ENDPOINT, OTHER, OWN, STATUS, THIRD, FakeEtcd, FakeKeys, FakeStore, cut_off, member
 from tests.unit.test_snapshot_domain import manifest
 
 URLS = {OTHER: "https://10.0.0.2:2379", THIRD: "https://10.0.0.3:2379"}
@@ -32,6 +33,7 @@ class Outside:
     etcd: FakeEtcd = field(default_factory=FakeEtcd)
     others: dict[str, FakeEtcd] = field(default_factory=dict)
     store: FakeStore = field(default_factory=FakeStore)
+    keys: FakeKeys = field(default_factory=FakeKeys)
 
     @property
     def spool(self) -> Spool:
@@ -59,6 +61,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outside:
         return made.others[endpoint] if endpoint else made.etcd
 
     monkeypatch.setattr(bootstrap, "make_etcd", make_etcd)
+    monkeypatch.setattr(bootstrap, "make_keys", lambda node: made.keys)
     monkeypatch.setattr(bootstrap, "make_store", lambda node: made.store)
     return made
 
@@ -95,6 +98,7 @@ def test_all_is_well(outside: Outside, daemon: Lock, capsys: pytest.CaptureFixtu
     assert document["parts"]["daemon"] == {"is_there": True, "pid": 4711}
     assert document["parts"]["member"]["member_id"] == format(OWN, "x")
     assert document["parts"]["cluster"]["healthy_voters"] == 3
+    assert document["parts"]["loss"]["can_lose_one"] is True
     text = screen(capsys, 0)
     assert "problem" not in text
     assert "3 of 3 voters healthy, quorum is 2: 1 more may fail" in text
@@ -212,7 +216,7 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
     assert text in found[part]
     assert "daemon" not in found
     shown = screen(capsys, 1)
-    below = shown.partition("\nPART ")[2].splitlines()[1:10]
+    below = shown.partition("\nPART ")[2].splitlines()[1:11]
     rows = {line.split()[0]: line.split()[1] for line in below}
     assert rows[part] == "problem"
     assert list(rows) == [
@@ -221,6 +225,7 @@ def test_what_is_wrong_is_told_and_hides_no_other_part(
         "tools",
         "member",
         "cluster",
+        "loss",
         "snapshot",
         "schedule",
         "outbox",
@@ -256,6 +261,71 @@ def test_a_member_that_does_not_answer_lowers_what_may_fail(
     second_elsewhere(outside)
     outside.others[URLS[THIRD]].failures.always("status", EtcdUnavailable("refused"))
     assert "1 of 3 voters healthy, quorum is 2: it is lost" in screen(capsys, 1)
+
+
+def told_of_loss(outside: Outside, capsys: pytest.CaptureFixture[str], code: int) -> tuple[str, str]:
+    """State and text of the part `loss`; why not stands below."""
+    lines = screen(capsys, code).splitlines()
+    _, state, text = next(one for one in lines if one.startswith("loss ")).split(maxsplit=2)
+    below = [at for at, one in enumerate(lines) if one.startswith("loss: ")]
+    assert bool(below) is (state != "ok")
+    return state, " ".join(one.strip() for one in lines[below[0] :]).removeprefix("loss: ") if below else text
+
+
+def policy(size: int) -> bytes:
+    return membership_policy.encode(SizeRecord(size, shrinking=False, set_by="observed", trace_id="1" * 32))
+
+
+def test_a_whole_cluster_can_lose_a_node_and_says_by_what_that_is_judged(
+    outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, text = told_of_loss(outside, capsys, 0)
+    assert state == "ok"
+    assert text.startswith("yes, any one of the 3 healthy voters (G1): 2 of 3 stay healthy, quorum is 2")
+    assert "judged by the 3 listed voters; the size it is meant to have is not on record" in text
+    outside.keys.put(membership_policy.POLICY_KEY, policy(3))
+    assert "judged by" not in told_of_loss(outside, capsys, 0)[1]
+
+
+def test_with_one_down_the_guards_own_verdict_says_why_not(
+    outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside.others[URLS[THIRD]].failures.always("status", EtcdUnavailable("connection refused"))
+    state, text = told_of_loss(outside, capsys, 1)
+    assert state == "no"
+    assert text.startswith(f"no: remove member {OWN:x} node-1: refused by G1: without member {OWN:x} node-1 1 healthy")
+
+
+def test_a_voter_that_is_not_listed_any_more_is_missed_where_the_size_is_on_record(
+    outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside.etcd.member_list = [member(OWN, 1), member(OTHER, 2)]
+    state, text = told_of_loss(outside, capsys, 0)
+    assert state == "no"
+    assert text.startswith("no (quorum): if one of 2 healthy voters fails, 1 of 2 stay healthy, quorum is 2")
+    outside.keys.put(membership_policy.POLICY_KEY, policy(3))
+    assert "2 voters are listed of the 3 that the cluster is meant to have" in problems(capsys)["loss"]
+    assert look(capsys, 1)["parts"]["loss"]["rule"] == "G1"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"size":0}'])
+def test_a_size_that_can_not_be_read_is_not_known(
+    outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    outside.keys.put(membership_policy.POLICY_KEY, content)
+    assert look(capsys, 0)["parts"]["loss"]["size"] is None
+    outside.keys.failures.always("get", EtcdUnavailable("timed out"))
+    assert look(capsys, 0)["parts"]["loss"]["size"] is None
+
+
+@pytest.mark.parametrize("call", ["members", f"read {ENDPOINT}"])
+def test_without_a_confirmed_list_no_node_may_be_lost(
+    outside: Outside, daemon: Lock, capsys: pytest.CaptureFixture[str], call: str
+) -> None:
+    outside.etcd.failures.always(call, EtcdUnavailable("timed out"))
+    part = look(capsys, 1 if call == "members" else 0)["parts"]["loss"]
+    assert (part["can_lose_one"], part["rule"]) == (False, "G7")
+    assert "not confirmed by a linearizable read" in part["summary"]
 
 
 def test_a_damaged_manifest_newer_than_the_good_one_is_a_problem(
