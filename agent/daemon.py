@@ -117,6 +117,7 @@ class Daemon:
             waits.append(ORPHAN_INTERVAL_S)
         if (deadline_s := self._intake.next_deadline_in_s()) is not None:
             waits.append(deadline_s)
+        waits += [next_s for schedule in self._schedules if (next_s := schedule.next_in_s()) is not None]
         select.select([self._wake_reader], [], [], max(0.0, min(waits)))
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_reader, 4096):

@@ -16,6 +16,7 @@ from agent.logs import emit
 
 MOST_DOUBLINGS = 4
 FAILED_LOOK_S = 60.0
+SOONEST_S = 0.5  # so that what can not be asked never becomes a loop
 MOST_GENERATIONS = 500_000
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,10 @@ class Schedule(Protocol):
 
     def look(self) -> None:
         """Asks when it is time. Cheap: called in each turn of the daemon."""
+        ...
+
+    def next_in_s(self) -> float | None:
+        """In how many seconds it wants a turn; None where the daemon's next scan is soon enough."""
         ...
 
 
@@ -54,6 +59,10 @@ class LookSchedule:
             self._due_s = self._clock_s() + _wait_s(found)
         if self._clock_s() >= self._due_s:
             self._ask(found)
+
+    def next_in_s(self) -> float | None:
+        """A short greatest age leaves less time than there is between two scans. While a look runs its end wakes."""
+        return None if self._is_asked else max(SOONEST_S, self._due_s - self._clock_s())
 
     def _found(self) -> Found | None:
         try:
@@ -123,6 +132,10 @@ class OutboxSchedule:
             self._due_s = self._clock_s() + self._retry_interval_s
         if self._clock_s() >= self._due_s:
             self._ask(kept)
+
+    def next_in_s(self) -> float | None:
+        """Nobody waits for it to the second."""
+        return None
 
     def _is_asked(self) -> bool:
         if not self._op_id:

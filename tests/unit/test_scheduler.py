@@ -133,6 +133,16 @@ def test_it_looks_after_a_start_and_then_when_the_last_look_said(looking: Lookin
     assert [looking.look(), looking.look(299), looking.look(1)] == [0, 0, 1]
 
 
+def test_it_says_when_it_wants_its_turn_and_never_at_once(looking: Looking) -> None:
+    looking.look()
+    assert looking.schedule.next_in_s() is None
+    looking.end(look_again_in_s=2.0)
+    looking.look()
+    assert looking.schedule.next_in_s() == 2.0
+    looking.now_s += 100
+    assert looking.schedule.next_in_s() == scheduler.SOONEST_S
+
+
 def test_all_looks_are_generations_of_one_operation_and_one_result(looking: Looking) -> None:
     for generation in range(1, 5):
         assert looking.look(after_s=10) == 1
@@ -167,16 +177,25 @@ def test_a_look_that_failed_is_made_again_after_a_while(looking: Looking) -> Non
     assert [looking.look(), looking.look(59), looking.look(1)] == [0, 0, 1]
 
 
-def test_a_schedule_that_can_not_look_does_not_end_the_service(place: Place, tmp_path: Path) -> None:
+def test_a_schedule_that_can_not_look_does_not_end_the_service(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Unreadable:
         def look(self) -> None:
             raise PermissionError(errno.EACCES, "Permission denied", "outbox")
 
-    intake = MagicMock()
+        def next_in_s(self) -> float | None:
+            return 0.7
+
+    intake, waited = MagicMock(has_orphans=False), MagicMock()
+    intake.next_deadline_in_s.return_value = None
     daemon = Daemon(
-        spool_=place.spool, lock_path=tmp_path / "lock", intake=intake, notifier=MagicMock(),
+        spool_=place.spool, lock_path=tmp_path / "lock", intake=intake, notifier=MagicMock(watchdog_interval_s=None),
         timing=Timing(30.0, 1.0), housekeeping=MagicMock(), rotate_log=lambda: None,
         schedules=[Unreadable(), place.schedule],
     )  # fmt: skip
     daemon._cycle()
     intake.cycle.assert_called_once_with()
+    monkeypatch.setattr("agent.daemon.select.select", waited)
+    daemon._sleep()
+    assert waited.call_args.args[3] == 0.7  # the turn that a schedule wants comes before the scan
