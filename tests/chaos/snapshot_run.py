@@ -18,7 +18,7 @@ from tests.sandbox.processes import Processes
 from tests.sandbox.small_disk import NoSmallDisk
 
 SWEPT_AFTER_S = 7200.0
-SETTLE_S = 3.0  # for what the living daemon writes just now
+SETTLE_S = 20.0  # for what the living daemon writes just now, or sweeps at its second look
 SHIP_TIMEOUT_S = 60.0
 ORPHANS_TIMEOUT_S = 8.0
 MOST_ASKS = 4
