@@ -38,7 +38,7 @@ def shell(
     tls = node.member.certificate
     flags = f"--endpoints {node.member.client_url} --cacert {tls.ca_cert} --cert {tls.cert} --key {tls.key}"
     environment = {
-        "PATH": f"{tools}:{bench_tools.folder() / 'bin'}:/usr/bin:/bin",
+        "PATH": f"{tools}:{bench_tools.folder() / 'bin'}:{bench_tools.zstd_folder()}:/usr/bin:/bin",
         "HOME": str(home),
         "FLAGS": flags,
         "F": str(home / "snapshot.db"),

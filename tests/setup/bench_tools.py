@@ -1,4 +1,4 @@
-"""What `make bench` compares with: AWS's own command line and rclone's S3 server, in a venv of the cache."""
+"""What `make bench` compares with: AWS's own command line, rclone's S3 server, and zstd; in the cache."""
 
 import shutil
 import subprocess
@@ -17,8 +17,17 @@ def folder() -> Path:
     return debian.cache() / f"bench/awscli-{AWSCLI}-rclone-{RCLONE}"
 
 
+def zstd_folder() -> Path:
+    """Where the program zstd is: this machine's own, else Debian's package, fetched without installing it."""
+    own = Path("/usr/bin/zstd")
+    if own.exists():
+        return own.parent
+    return debian.unpack("bookworm", ("zstd",), debian.cache() / "debian/zstd") / "usr/bin"
+
+
 def main() -> int:
-    """Installs both; ends the program with what is missing otherwise."""
+    """Installs what is missing; ends the program with what can not be had."""
+    zstd_folder()
     target = folder()
     if (target / "whole").exists():
         return 0
