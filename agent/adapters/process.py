@@ -169,7 +169,9 @@ def kill_group(group: int, op_id: str) -> None:
     """Kills what is left of an attempt and returns when it is gone. Raises CommandTimeout when it will not go."""
     ends_at = time.monotonic() + GROUP_END_S
     pause_s = 0.001
-    while processes := group_processes(group, op_id):
+    processes: list[int] = []
+    # One that was killed shows no variables any more while it still holds its files and locks, so it is remembered.
+    while processes := sorted({*group_processes(group, op_id), *_still_of(group, processes)}):
         for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -205,6 +207,10 @@ def _communicate(
                 raise
             text = None
             on_tick()
+
+
+def _still_of(group: int, processes: Sequence[int]) -> list[int]:
+    return [pid for pid in processes if _group_if_alive(str(pid)) == group]
 
 
 def _group_if_alive(pid: str) -> int:

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,3 +238,22 @@ def test_a_zombie_does_not_count(workers: list[process.Worker]) -> None:
 def test_the_boot_clock_goes_on() -> None:
     first = process.boot_clock_s()
     assert 0 < first <= process.boot_clock_s()
+
+
+def test_one_that_was_killed_and_is_not_gone_yet_is_waited_for(
+    tmp_path: Path, workers: list[process.Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel takes a dying process's variables before its files."""
+    worker, *family = worker_with_family(tmp_path, workers)
+    kill, asked = os.kill, list[int]()
+
+    def kill_later(pid: int, number: int) -> None:
+        asked.append(pid)
+        threading.Timer(0.2, lambda: Path(f"/proc/{pid}").exists() and kill(pid, number)).start()
+
+    carries = process._carries
+    monkeypatch.setattr(process, "_carries", lambda pid, op_id: not asked and carries(pid, op_id))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", kill_later)
+        process.kill_group(worker.pid, OP_ID)
+    assert not any(map(is_alive, [worker.pid, *family]))
