@@ -9,6 +9,8 @@ SEEDS ?= 1-5
 SEED ?= 1
 # pytest in a temporary folder of its own, which is gone afterwards: nothing stays outside this one.
 PYTEST = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$$folder $(PYTHON_OF_VENV) -m pytest
+# Most tests wait for processes, so two run at a time, a file's in one worker; ARGS="-n 0 --pdb" for one by one.
+SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: bench chaos check clean damaged demo demo-bare etcd fix fuzz help lambdas sandbox test test-etcd tools venv
 
@@ -58,10 +60,10 @@ sandbox: venv etcd ## A control plane to play with, until Ctrl-C; ARGS="--size-m
 	@$(PYTHON_OF_VENV) -m tests.sandbox $(ARGS)
 
 test: venv etcd ## All tests; ARGS="-k name" for some
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
 
 test-etcd: venv etcd ## What the agent needs of etcd, on each version that is here; 3.6 and 3.7 come by `make tools`
-	@$(PYTEST) tests/etcd_versions --etcd others $(ARGS)
+	@$(PYTEST) tests/etcd_versions --etcd others $(SIDE_BY_SIDE) $(ARGS)
 
 tools: ## Build what only comes as source: the S3 server versitygw, etcd 3.6 and 3.7 (needs Go)
 	@$(BOOTSTRAP) tests/setup/tools.py

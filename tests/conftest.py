@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+from typing import Any
+
 import hypothesis
 import pytest
 
@@ -7,6 +9,23 @@ import pytest
 # No database: it would belong to the user who ran the tests first, and a failing example is printed anyway.
 hypothesis.settings.register_profile("suite", deadline=None, database=None)
 hypothesis.settings.load_profile("suite")
+
+
+# Tests that boot nodes: they share one, and what systemd-nspawn leaves on this machine is looked at.
+BOOTING = frozenset({"test_first_boot.py", "test_first_boot_stops.py", "test_nspawn_node.py", "test_root_service.py"})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What one worker of pytest-xdist runs, in order: a file, since its tests share servers; all that boot nodes."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "nodes that boot" if path.rpartition("/")[2] in BOOTING else path
+
+    return ByFile(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,6 +4,7 @@ Private lists and an empty dpkg status, so that neither what this machine has in
 candidate. The mirror and the keyring are the machine's own; only the suite is replaced. Standard library only.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -36,9 +37,16 @@ def unpack(suite: str, packages: Sequence[str], target: Path) -> Path:
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is missing: {', '.join(packages)} come from Debian's packages; use a Debian machine")
-    work = target / "fetch"
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "lock").open("w") as lock:  # two test runs, or two workers of one, may need it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return newest.resolve() if newest.exists() else _unpacked(suite, packages, target)
+
+
+def _unpacked(suite: str, packages: Sequence[str], target: Path) -> Path:
+    work, newest = target / "fetch", target / "current"
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    work.mkdir()
     _fetch(suite, packages, work)
     archives = sorted(work.glob("*.deb"))
     digest = hashlib.sha256(b"".join(hashlib.sha256(archive.read_bytes()).digest() for archive in archives)).hexdigest()

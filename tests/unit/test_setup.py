@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox import free_ports
 from tests.setup import debian, etcd, go, tools, venv
 
 DEB822 = """\
@@ -177,3 +178,14 @@ def test_what_a_build_needs_stays_below_the_cache_and_the_users_settings_hold() 
     assert made["GOTOOLCHAIN"] == "local"
     for name in ("GOPATH", "GOMODCACHE", "GOCACHE", "XDG_CONFIG_HOME"):
         assert Path(made[name]).is_relative_to(kept)
+
+
+def test_the_workers_of_a_test_run_have_ports_of_their_own() -> None:
+    ranges = [
+        free_ports.own_range({"PYTEST_XDIST_WORKER": f"gw{number}", "PYTEST_XDIST_WORKER_COUNT": "3"})
+        for number in range(3)
+    ]
+    ports = [port for lowest, highest in ranges for port in range(lowest, highest + 1)]
+    assert len(ports) == len(set(ports)) > 10_000
+    assert set(ports) <= set(range(free_ports.LOWEST, free_ports.HIGHEST + 1))
+    assert free_ports.own_range({}) == (free_ports.LOWEST, free_ports.HIGHEST)
