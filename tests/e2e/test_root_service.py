@@ -14,6 +14,7 @@ from tests.sandbox.processes import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.etcd]
 IMAGE = "/srv/etcd-image"
+WITHOUT_SCHEDULE = "[Service]\nEnvironment=ETCD_AGENT_SNAPSHOT__SCHEDULE=false\n"
 URL = "http://127.0.0.1:2379"
 STATE = "/var/lib/etcd-agent"
 TRACE_ID = "65b9e4c0cccccccccccccccccccccccc"
@@ -44,6 +45,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedNode]:
             before, after = booted_node.install_commands()
             booted_node.install(booted, before)
             shutil.rmtree(booted.path("/etc/etcd-agent"))
+            # Its own first snapshot would ask root before the one of the test does.
+            booted.write("/etc/systemd/system/etcd-agent.service.d/test.conf", WITHOUT_SCHEDULE)
             booted.boot()
             booted.run("sh", "-euc", after)
             wait_for_etcd(booted)
