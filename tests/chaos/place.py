@@ -251,7 +251,8 @@ class Node:
         return (
             f'cluster = "{self.cluster}"\n[node]\nname = "node-{self.number}"\ninstance_id = "{self.instance_id}"\n'
             f'[etcd]\nendpoints = ["{self.world.etcd.client_url}"]\ntools_dir = "{tools}"\n'
-            "[daemon]\nscan_interval_s = 3\nstop_timeout_s = 1\nparked_interval_s = 1\n[snapshot]\nschedule = false\n"
+            "[daemon]\nscan_interval_s = 3\nstop_timeout_s = 1\nparked_interval_s = 1\n"
+            "[snapshot]\nschedule = false\nnice = 0\n"  # faults are looked for here, not slowness on a busy machine
             f"[store]\n{store}"
         )
 
