@@ -82,8 +82,11 @@ class Servers:
         """What etcdctl prints at the first member; for what the agent itself does not do."""
         tls = self.member.certificate
         flags = ["--endpoints", self.member.client_url, "--cacert", tls.ca_cert, "--cert", tls.cert, "--key", tls.key]
-        command = [str(word) for word in (self.tools / "etcdctl", *flags, *words)]
-        return subprocess.run(command, env={}, capture_output=True, text=True, check=True).stdout
+        patience = ["--command-timeout=60s", "--dial-timeout=60s"]  # of a machine that has much else to do
+        command = [str(word) for word in (self.tools / "etcdctl", *flags, *patience, *words)]
+        ended = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
 
 @contextmanager
