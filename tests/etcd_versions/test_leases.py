@@ -1,5 +1,6 @@
 """Leases and transactions on each version: what the lock of a membership change will stand on."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from agent.errors import EtcdError
 from tests.etcd_versions.servers import Servers
 
 pytestmark = [pytest.mark.integration, pytest.mark.etcd]
+PORTS = itertools.count(1)
 NOBODY = 0x7FFFFFFFFFFFFFFF
 
 
@@ -23,6 +25,11 @@ def leases(server: Servers) -> Iterator[EtcdctlLeases]:
     made = EtcdctlLeases(server.config)
     yield made
     made.transact(KeyTxn((), (Delete(LOCK_KEY), Delete(INTENT_KEY))))
+
+
+def add_learner(server: Servers) -> None:
+    """At a URL of its own each time: the id comes of URL and second, and one that was removed is never taken again."""
+    server.etcdctl("member", "add", "later", "--learner", f"--peer-urls=https://127.0.0.9:{next(PORTS)}")
 
 
 def lock(leases: EtcdctlLeases, lease_id: int, holder: bytes = b"i-1") -> bool:
@@ -66,7 +73,7 @@ def test_under_an_alarm_no_lock_can_be_had_and_reads_and_member_changes_work(
         with pytest.raises(EtcdError):
             lock(leases, before)
         assert leases.create_revision(LOCK_KEY) == 0
-        server.etcdctl("member", "add", "later", "--learner", "--peer-urls=https://127.0.0.9:1")
+        add_learner(server)
         (learner,) = [one for one in leases.members() if one.is_learner]
         server.etcdctl("member", "remove", hex_id(learner.member_id))
     finally:
@@ -77,7 +84,7 @@ def test_under_an_alarm_no_lock_can_be_had_and_reads_and_member_changes_work(
 
 def test_an_alarm_outlives_the_removal_of_its_member(server: Servers, leases: EtcdctlLeases) -> None:
     """So after a CORRUPT member was removed, the cluster takes no writes until somebody disarms."""
-    server.etcdctl("member", "add", "later", "--learner", "--peer-urls=https://127.0.0.9:1")
+    add_learner(server)
     (learner,) = [one for one in leases.members() if one.is_learner]
     server.alarm("ACTIVATE", learner.member_id, "CORRUPT")
     try:
