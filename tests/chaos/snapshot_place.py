@@ -6,6 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +52,11 @@ exec '{tool}' "$@"
 class Worlds:
     """One world for each size, made when it is first asked for; they share the S3 server."""
 
-    def __init__(self, folder: Path, processes: Processes, s3: S3Server) -> None:
+    def __init__(self, folder: Path, processes: Processes, s3: S3Server, starter: ThreadPoolExecutor) -> None:
         self.s3 = s3
         self._folder = folder
         self._processes = processes
+        self._starter = starter
         self._lock = threading.Lock()
         self._made: dict[str, World] = {}
 
@@ -62,7 +64,9 @@ class Worlds:
         """That with a database of that size."""
         with self._lock:
             if size not in self._made:
-                member = place.start_member(self._processes, self._folder / f"etcd-{size}")
+                # The kernel ends a guarded child with the thread that started it, so a case's own thread must not.
+                folder = self._folder / f"etcd-{size}"
+                member = self._starter.submit(place.start_member, self._processes, folder).result()
                 if size in RANDOM_MB:
                     _fill_randomly(member, RANDOM_MB[size])
                 else:
@@ -75,8 +79,8 @@ class Worlds:
 def running(folder: Path) -> Iterator[Worlds]:
     """The S3 server, and etcd as it is needed; all gone afterwards."""
     folder.mkdir(parents=True)
-    with Processes(folder / "logs") as processes:
-        yield Worlds(folder, processes, s3_server.start(processes, folder))
+    with ThreadPoolExecutor(1, "worlds") as starter, Processes(folder / "logs") as processes:
+        yield Worlds(folder, processes, s3_server.start(processes, folder), starter)
 
 
 def _fill_randomly(member: EtcdMember, size_mb: int) -> None:
