@@ -17,7 +17,7 @@ SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 chaos: venv etcd ## Faults put into the real agent; SUITE=requests|snapshots SEEDS=1-100 CASE="…" RESULTS=docs/results
 	@$(PYTHON_OF_VENV) -m tests.chaos $(SUITE) --seeds $(SEEDS) --case "$(CASE)" --results "$(RESULTS)" $(ARGS)
 
-bench: venv etcd ## Backups beside what people do today, as ratios; BENCH=small for a short run
+bench: venv etcd ## Backups beside what people do today, as ratios; BENCH=small for a short run, SIZES="100 500" for some
 	@$(BOOTSTRAP) tests/setup/bench_tools.py
 	@$(PYTHON_OF_VENV) -m tests.bench.snapshots
 

@@ -1,4 +1,7 @@
-"""A backup by the agent beside what people do today, in one run: `make bench`, or `BENCH=small make bench`."""
+"""A backup by the agent beside what people do today, in one run: `make bench`, or `BENCH=small make bench`.
+
+`SIZES="100 500" make bench` measures some sizes alone; rows of the others stay where the agent was the same.
+"""
 
 import contextlib
 import json
@@ -8,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.bench import link as links
 from tests.bench import report, servers
@@ -51,7 +55,7 @@ class Setting:
 def main() -> int:
     """Measures every size, link and server, prints the table and writes docs/results/bench.json, .md and .svg."""
     small = os.environ.get("BENCH") == "small"
-    rounds = SMALL if small else ROUNDS
+    rounds = SMALL if small else {size_mb: ROUNDS[size_mb] for size_mb in _sizes()}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcd-agent-bench-")))
         processes = stack.enter_context(Processes(folder / "logs"))
@@ -68,7 +72,9 @@ def main() -> int:
             for link, server in ways:
                 turns = min(count, RCLONE_ROUNDS) if server == "rclone" else count
                 settings.append(_measure(cluster, processes, folder, link, server, size_mb, turns))
-        document = {**_machine(), "rows": [report.row(setting) for setting in settings]}
+        rows = [report.row(setting) for setting in settings]
+    document = {**_machine(), "rows": rows if small else [*_kept(rounds), *rows]}
+    document["rows"].sort(key=lambda one: one["size_mb"])
     print(report.table(document))
     if not small:
         RESULTS.mkdir(exist_ok=True)
@@ -76,6 +82,28 @@ def main() -> int:
         (RESULTS / "bench.svg").write_text(report.chart(document))
         (RESULTS / "bench.md").write_text(report.page(document))
     return 0
+
+
+def _sizes() -> list[int]:
+    """Those that are asked for. Ends the program when one is not measured."""
+    asked = os.environ.get("SIZES", "").split()
+    unknown = [one for one in asked if not one.isdigit() or int(one) not in ROUNDS]
+    if unknown:
+        raise SystemExit(f"SIZES: {' '.join(unknown)}: measured are {' '.join(map(str, ROUNDS))}, in MB")
+    return sorted(int(one) for one in asked) or list(ROUNDS)
+
+
+def _kept(measured: Iterable[int]) -> list[dict[str, Any]]:
+    """The rows of other sizes that are there already, of the same agent."""
+    path = RESULTS / "bench.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before.get("agent_tree") != _git("rev-parse", "HEAD:agent"):
+        return []
+    return [row for row in before["rows"] if row["size_mb"] not in measured]
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _limited(stack: contextlib.ExitStack) -> Iterator[tuple[Link, str]]:
@@ -125,11 +153,11 @@ def _round(contestants: Sequence[Contestant], number: int, writer: Writer) -> Ro
     return made
 
 
-def _machine() -> dict[str, object]:
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+def _machine() -> dict[str, Any]:
     return {
-        "commit": head, "command": "make bench", "processors": os.cpu_count(), "kernel": platform.release(),
-        "python": platform.python_version(), "load_before": round(os.getloadavg()[0], 2),
+        "commit": _git("rev-parse", "HEAD"), "agent_tree": _git("rev-parse", "HEAD:agent"), "command": "make bench",
+        "processors": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
     }  # fmt: skip
 
 
