@@ -138,18 +138,24 @@ class _Run:
     def _check_leftovers(self) -> None:
         """The next start, or the next snapshot after it, has cleaned up."""
         self._settle()
-        self._await_nothing_left()
-        if self._left_over():
+        if left := self._staying():
             self._verdict.follow_ups += 1
             self._node.ask("snapshot", "--timeout", "60")
             self._settle()
-            self._await_nothing_left()
-        self._verdict.problems += self._left_over()
+            left = self._staying()
+        self._verdict.problems += left
 
-    def _await_nothing_left(self) -> None:
-        """The daemon lives, so what is seen may be a file that it is writing; what stays is told by the caller."""
+    def _staying(self) -> list[str]:
+        """What is left over and stays: the daemon lives, so what one look finds may be a file that it is writing."""
+        left: list[str] = []
+
+        def nothing() -> bool:
+            left[:] = self._left_over()
+            return not left
+
         with contextlib.suppress(RuntimeError):
-            self._node.until(lambda: not self._left_over(), "", timeout_s=SETTLE_S)
+            self._node.until(nothing, "", timeout_s=SETTLE_S)
+        return left
 
     def _left_over(self) -> list[str]:
         found = [f"left over: {path}" for path in invariants.left_over(self._node)]
