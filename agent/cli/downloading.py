@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.adapters import files
 from agent.cli import tables
 from agent.cli.waiting import OnProgress
@@ -44,9 +44,9 @@ def download(
     SnapshotInvalid, NoSpace, and the store's errors; `target` is not there then.
     """
     _require_free_name(target)
-    tool = bootstrap.make_snapshot_tool(node) if with_structure else None
+    tool = bootstrap_ports.make_snapshot_tool(node) if with_structure else None
     read_by = _describe(tool)
-    store = bootstrap.make_store(node)
+    store = bootstrap_ports.make_store(node)
     backup = catalogue.resolve(store, node.config.cluster, wanted)
     manifest = backup.manifest
     files.require_free(target.parent, manifest.raw_size_bytes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agent import __version__, bootstrap
+from agent import __version__, bootstrap_ports
 from agent.adapters import files
 from agent.cli import tables
 from agent.cli.asking import make_request
@@ -54,8 +54,8 @@ def print_verdict(node: Node, operation: str, params: Mapping[str, str], as_json
 
 def _plan(node: Node, job: Job) -> dict[str, Any]:
     if job.request.params.get("level") == LEVEL:
-        return dry_run.plan_content(job, bootstrap.make_content_ports(node))
-    return PLANS[job.request.operation](job, replace(bootstrap.make_snapshot_ports(node), free_bytes=_free_bytes))
+        return dry_run.plan_content(job, bootstrap_ports.make_content_ports(node))
+    return PLANS[job.request.operation](job, replace(bootstrap_ports.make_snapshot_ports(node), free_bytes=_free_bytes))
 
 
 def _print(document: Mapping[str, Any], error: ErrorResult | None) -> None:

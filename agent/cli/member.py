@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.cli import platform_part, tables
 from agent.cli.reading import reading
 from agent.domain import member_roster
@@ -50,12 +50,12 @@ def list_(flags: tuple[str, ...], as_json: bool) -> int:
 def _look(node: Node) -> "tuple[Sight, Records]":
     from agent.operations import membership_view
 
-    etcd, keys = bootstrap.make_etcd(node), bootstrap.make_keys(node)
+    etcd, keys = bootstrap_ports.make_etcd(node), bootstrap_ports.make_keys(node)
     try:
         own = etcd.status()
     except CommandMissing as error:
         raise platform_part.with_tools(node, error) from None
-    sight = membership_view.look(etcd, keys, own, lambda url: bootstrap.make_etcd(node, url))
+    sight = membership_view.look(etcd, keys, own, lambda url: bootstrap_ports.make_etcd(node, url))
     return sight, membership_view.records(keys, sight)
 
 

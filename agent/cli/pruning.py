@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.cli import tables
 from agent.node import Node
 from agent.operations import prune
@@ -12,7 +12,7 @@ from agent.operations import prune
 
 def print_plan(node: Node, as_json: bool) -> None:
     """What would go now and why, changing nothing."""
-    ports = bootstrap.make_prune_ports(node, bootstrap.make_store(node))
+    ports = bootstrap_ports.make_prune_ports(node, bootstrap_ports.make_store(node))
     made = prune.plan(ports, node.config.cluster, datetime.now(UTC))
     document = {"dry_run": True, "store": ports.store.describe(), **made.document()}
     _print(document, as_json, "would go", "nothing was changed")
@@ -20,7 +20,7 @@ def print_plan(node: Node, as_json: bool) -> None:
 
 def prune_here(node: Node, as_json: bool) -> None:
     """Prunes in this process, under the credentials of who typed it: no node may delete in a bucket."""
-    ports = bootstrap.make_prune_ports(node, bootstrap.make_store(node))
+    ports = bootstrap_ports.make_prune_ports(node, bootstrap_ports.make_store(node))
     made = prune.plan(ports, node.config.cluster, datetime.now(UTC))
     prune.carry_out(ports, made)
     _print({"dry_run": False, "store": ports.store.describe(), **made.document()}, as_json, "removed", "done")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.cli import asking, operation_views, progress, snapshot_views, tables
 from agent.cli.reading import reading
 from agent.domain.snapshot import latest_good
@@ -114,7 +114,7 @@ def list_(flags: tuple[str, ...], as_json: bool) -> None:
 
     damaged: list[SnapshotInvalid] = []
     with reading(flags) as node:
-        store = bootstrap.make_store(node)
+        store = bootstrap_ports.make_store(node)
         backups = catalogue.backups(store, node.config.cluster, damaged=damaged)
     latest = latest_good(backups)
     document = {
@@ -142,7 +142,7 @@ def show(flags: tuple[str, ...], identifier: str, as_json: bool) -> None:
     from agent.operations import catalogue
 
     with reading(flags) as node:
-        store = bootstrap.make_store(node)
+        store = bootstrap_ports.make_store(node)
         backup = catalogue.resolve(store, node.config.cluster, identifier)
     if as_json:
         tables.print_json(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.adapters import outbox
 from agent.adapters.spool import SUFFIX
 from agent.cli import loss_part, operation_views, platform_part, schedule_part, status_view, tables
@@ -118,7 +118,7 @@ def _etcd(node: Node, problems: list[Problem]) -> dict[str, Any]:
 def _tools(node: Node) -> dict[str, Any] | None:
     """Where etcdctl is taken from; what stands against it is the member's problem, which it asks."""
     with contextlib.suppress(AgentError, PermissionError):
-        seen = bootstrap.make_tools(node).describe()
+        seen = bootstrap_ports.make_tools(node).describe()
         return {
             "source": seen.source, "folder": seen.folder, "etcdctl_version": seen.version,
             "copied_from": seen.copied_from or None, "copied_at": seen.copied_at or None,
@@ -128,7 +128,7 @@ def _tools(node: Node) -> dict[str, Any] | None:
 
 def _own(node: Node) -> EndpointStatus:
     try:
-        return bootstrap.make_etcd(node).status()
+        return bootstrap_ports.make_etcd(node).status()
     except CommandMissing as error:
         raise platform_part.with_tools(node, error) from None
 
@@ -136,8 +136,8 @@ def _own(node: Node) -> EndpointStatus:
 def _sight(node: Node, own: EndpointStatus) -> "Sight":
     from agent.operations import membership_view
 
-    etcd, keys = bootstrap.make_etcd(node), bootstrap.make_keys(node)
-    return membership_view.look(etcd, keys, own, lambda url: bootstrap.make_etcd(node, url))
+    etcd, keys = bootstrap_ports.make_etcd(node), bootstrap_ports.make_keys(node)
+    return membership_view.look(etcd, keys, own, lambda url: bootstrap_ports.make_etcd(node, url))
 
 
 def _member(own: EndpointStatus) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _snapshot(node: Node, problems: list[Problem], now: datetime) -> dict[str, A
     from agent.operations import catalogue
 
     damaged: list[SnapshotInvalid] = []
-    store = bootstrap.make_store(node)
+    store = bootstrap_ports.make_store(node)
     newest = catalogue.newest_good(store, node.config.cluster, damaged=damaged)
     limit_s = node.config.snapshot.max_age_s
     age_s = None if newest is None else (now - parse_moment(newest.manifest.requested_at)).total_seconds()

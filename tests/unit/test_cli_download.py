@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.adapters import files
 from agent.adapters.directory import DirectoryStore
 from agent.cli import downloading, main
@@ -40,7 +40,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> FakeTool:
     made = FakeTool()
-    monkeypatch.setattr(bootstrap, "make_snapshot_tool", lambda node: made)
+    monkeypatch.setattr(bootstrap_ports, "make_snapshot_tool", lambda node: made)
     return made
 
 
@@ -254,7 +254,7 @@ def test_a_store_that_is_away_says_so(
 ) -> None:
     store = FakeStore()
     store.failures.always("keys", StoreError("it is away", hint="look"))
-    monkeypatch.setattr(bootstrap, "make_store", lambda node: store)
+    monkeypatch.setattr(bootstrap_ports, "make_store", lambda node: store)
     assert refusal(capsys, 1, "latest", "etcd.db")["code"] == "store_error"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.cli import main
 from agent.domain import member_record
 from agent.domain.cluster import Alarm, AlarmKind, Member
@@ -54,8 +54,8 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outside:
     def make_etcd(node: Node, endpoint: str = "") -> FakeEtcd:
         return made.others[endpoint] if endpoint else made.etcd
 
-    monkeypatch.setattr(bootstrap, "make_etcd", make_etcd)
-    monkeypatch.setattr(bootstrap, "make_keys", lambda node: made.keys)
+    monkeypatch.setattr(bootstrap_ports, "make_etcd", make_etcd)
+    monkeypatch.setattr(bootstrap_ports, "make_keys", lambda node: made.keys)
     return made
 
 

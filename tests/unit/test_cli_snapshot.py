@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.adapters.outbox import OutboxFolder
 from agent.cli import main
 from agent.domain import snapshot
@@ -159,7 +159,7 @@ def test_a_store_that_may_not_be_read_asks_for_sudo(
     error.__cause__ = PermissionError(13, "Permission denied")
     store = FakeStore()
     store.failures.always("keys", error)
-    monkeypatch.setattr(bootstrap, "make_store", lambda node: store)
+    monkeypatch.setattr(bootstrap_ports, "make_store", lambda node: store)
     assert "sudo" in document(capsys, 1, "list")["error"]["hint"]
 
 
@@ -228,7 +228,7 @@ def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SnapshotPorts:
     def of(node: Node) -> SnapshotPorts:
         return made
 
-    monkeypatch.setattr(bootstrap, "make_snapshot_ports", of)
+    monkeypatch.setattr(bootstrap_ports, "make_snapshot_ports", of)
     return made
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import bootstrap
+from agent import bootstrap_ports
 from agent.adapters.files import Lock
 from agent.adapters.spool import Spool
 from agent.cli import main
@@ -60,9 +60,9 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outside:
     def make_etcd(node: Node, endpoint: str = "") -> FakeEtcd:
         return made.others[endpoint] if endpoint else made.etcd
 
-    monkeypatch.setattr(bootstrap, "make_etcd", make_etcd)
-    monkeypatch.setattr(bootstrap, "make_keys", lambda node: made.keys)
-    monkeypatch.setattr(bootstrap, "make_store", lambda node: made.store)
+    monkeypatch.setattr(bootstrap_ports, "make_etcd", make_etcd)
+    monkeypatch.setattr(bootstrap_ports, "make_keys", lambda node: made.keys)
+    monkeypatch.setattr(bootstrap_ports, "make_store", lambda node: made.store)
     return made
 
 

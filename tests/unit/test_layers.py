@@ -9,7 +9,7 @@ ORDER = {
     "errors": 0, "trace": 0, "logs": 1, "config": 1, "settings": 1, "metrics": 2, "domain": 2, "ports": 3,
     "adapters": 4, "platforms": 4, "operations": 4, "outcome": 5, "worker": 5, "caretaker": 5, "scheduler": 5,
     "privileged": 5, "workers": 6, "recovery": 6, "cancelling": 6, "parking": 6, "housekeeping": 6,
-    "intake": 6, "daemon": 6, "node": 7, "bootstrap": 7, "cli": 8, "__main__": 9,
+    "intake": 6, "daemon": 6, "node": 7, "bootstrap_ports": 7, "bootstrap": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip
 OF_THE_DAEMON = ("workers", "recovery", "cancelling", "parking", "housekeeping", "intake", "daemon")
 DAEMON_ADAPTERS = {"process", "spool", "systemd", "imds"}
