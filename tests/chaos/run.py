@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from tests.chaos import cases, flood, invariants, killing
 from tests.chaos.cases import Case
 from tests.chaos.deliveries import Answers, Asked, Post, deliver, output_of
 from tests.chaos.place import Node, World, age_everything
-from tests.chaos.verdict import Verdict
+from tests.chaos.verdict import Verdict, put_away
 from tests.sandbox.processes import Processes
 
 SWEPT_AFTER_S = 7200.0
@@ -42,12 +41,7 @@ def run(world: World, text: str, *, sabotage: str = "", keep: Path | None = None
             for node in nodes:
                 node.kill_everything()
     verdict.seconds = round(time.monotonic() - started, 2)
-    if verdict.problems and keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, keep / folder.name)
-        verdict.problems.append(f"what is left of it: {keep / folder.name}")
-    else:
-        shutil.rmtree(folder)
+    put_away(folder, verdict, keep)
     return verdict
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.chaos.place import age_everything
 from tests.chaos.snapshot_cases import Case
 from tests.chaos.snapshot_faults import Faults
 from tests.chaos.snapshot_place import SnapshotNode, Worlds
-from tests.chaos.verdict import Verdict
+from tests.chaos.verdict import Verdict, put_away
 from tests.sandbox.processes import Processes
 from tests.sandbox.small_disk import NoSmallDisk
 
@@ -44,12 +43,7 @@ def run(worlds: Worlds, text: str, *, sabotage: str = "", keep: Path | None = No
         finally:
             node.kill_everything()
     verdict.seconds = round(time.monotonic() - started, 2)
-    if verdict.problems and keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, keep / folder.name)
-        verdict.problems.append(f"what is left of it: {keep / folder.name}")
-    else:
-        shutil.rmtree(folder)
+    put_away(folder, verdict, keep)
     return verdict
 
 

@@ -1,6 +1,8 @@
 """What came of a case, in either suite."""
 
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -29,3 +31,13 @@ class Verdict:
     shipped: int = 0
     skipped: str = ""
     failures: list[str] = field(default_factory=list)
+
+
+def put_away(folder: Path, verdict: Verdict, keep: Path | None) -> None:
+    """Removes a case's folder; that of a broken one goes to `keep`, and its verdict says where."""
+    if verdict.problems and keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, keep / folder.name)
+        verdict.problems.append(f"what is left of it: {keep / folder.name}")
+    else:
+        shutil.rmtree(folder)

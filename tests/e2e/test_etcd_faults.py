@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import trustme
 from tests.e2e.etcd_endpoints import load_balancer, plain_server, tls_server
 from tests.integration.s3_proxy import black_hole
 from tests.sandbox import nodes
-from tests.sandbox.etcd_cluster import EtcdCluster, EtcdMember, call
+from tests.sandbox.etcd_cluster import EtcdCluster, EtcdMember, call, frozen
 from tests.sandbox.free_ports import free_port
 from tests.sandbox.nodes import AgentNode
 from tests.sandbox.processes import Processes, wait_until
@@ -269,23 +268,9 @@ def test_a_full_database_is_backed_up_all_the_same(place: Place) -> None:
     assert {check["level"]: check["outcome"] for check in manifest["checks"]}["fresh"] == "passed"
 
 
-@contextlib.contextmanager
-def paused(*members: EtcdMember) -> Iterator[None]:
-    pids = [member.child.pid for member in members if member.child]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        for member in members:
-            wait_until(member.is_healthy, f"{member.name} does not come back")
-
-
 def test_a_member_that_is_paused_is_told_and_the_same_request_works_once_it_goes_on(place: Place) -> None:
     op_id = place.op_id()
-    with paused(place.member):
+    with frozen(place.member):
         error = place.error(op_id, 1)
     assert error["code"] in ("etcd_unavailable", "etcd_outcome_unknown"), error
     assert error["retryable"]
@@ -294,13 +279,13 @@ def test_a_member_that_is_paused_is_told_and_the_same_request_works_once_it_goes
 
 
 def test_another_member_that_is_paused_stops_nothing(place: Place) -> None:
-    with paused(place.cluster.members[1]):
+    with frozen(place.cluster.members[1]):
         place.succeeds(place.op_id())
 
 
 def test_without_quorum_it_is_refused_and_works_once_there_is_one(place: Place) -> None:
     op_id = place.op_id()
-    with paused(*place.cluster.members[1:]):
+    with frozen(*place.cluster.members[1:]):
         wait_until(lambda: not knows_leader(place), "the survivor still names a leader", timeout_s=60)
         error = place.error(op_id, 3)
     assert error["message"].startswith("[no-leader]"), error

@@ -1,10 +1,7 @@
 """What does not work has its class and a hint on each version: retryable, outcome unknown, hard stop, bad input."""
 
-import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,7 +13,7 @@ from agent.errors import AgentError, BadInput, EtcdAnswerInvalid, EtcdError, Etc
 from tests.etcd_versions import servers
 from tests.etcd_versions.servers import Servers
 from tests.sandbox.certificates import Certificate
-from tests.sandbox.etcd_cluster import EtcdMember
+from tests.sandbox.etcd_cluster import frozen
 from tests.sandbox.free_ports import free_port
 from tests.sandbox.processes import wait_until
 
@@ -55,21 +52,9 @@ def test_nothing_works_at_a_dead_endpoint_and_a_later_try_may(server: Servers) -
     assert isinstance(failure_of(dead.status), EtcdUnavailable)
 
 
-@contextmanager
-def stopped(member: EtcdMember) -> Iterator[None]:
-    """A member that neither answers nor ends."""
-    assert member.child is not None
-    os.kill(member.child.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(member.child.pid, signal.SIGCONT)
-        wait_until(member.is_healthy, "the member does not go on", child=member.child)
-
-
 def test_a_member_that_hangs_is_told_within_the_time_of_a_call(server: Servers, tmp_path: Path) -> None:
     client = server.with_config(call_timeout_s=SHORT_S)
-    with stopped(server.member):
+    with frozen(server.member):
         for error in failures_of(client):
             assert isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown)
             assert error.retryable

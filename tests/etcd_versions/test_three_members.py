@@ -3,8 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from agent.domain.cluster import AlarmKind, EndpointStatus, Member, hex_id
 from agent.errors import EtcdError, EtcdOutcomeUnknown, EtcdUnavailable
 from agent.operations import cluster_view, inspection
 from tests.etcd_versions.servers import Servers
-from tests.sandbox.etcd_cluster import EtcdMember
+from tests.sandbox.etcd_cluster import EtcdMember, frozen
 from tests.sandbox.processes import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.etcd]
@@ -162,17 +160,12 @@ def test_one_of_three_down_is_silent_and_the_rest_is_told(trio: Servers) -> None
 
 def test_a_peer_that_hangs_stops_nobody_else(trio: Servers) -> None:
     hanging = trio.members[2]
-    assert hanging.child is not None
-    os.kill(hanging.child.pid, signal.SIGSTOP)
-    try:
+    with frozen(hanging):
         wait_until(trio.member.is_healthy, "two of three do not go on")
         assert trio.put("/registry/hangs", "1") == trio.client.linearizable_revision()
         client = Etcdctl(msgspec.structs.replace(trio.config_at(hanging), call_timeout_s=SHORT_S))
         with pytest.raises((EtcdUnavailable, EtcdOutcomeUnknown)):
             client.linearizable_revision()
-    finally:
-        os.kill(hanging.child.pid, signal.SIGCONT)
-        wait_until(hanging.is_healthy, "the member does not go on", child=hanging.child)
 
 
 def test_a_full_database_is_told_by_its_member_and_stops_no_read(trio: Servers) -> None:

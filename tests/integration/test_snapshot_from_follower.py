@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import os
-import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,7 +25,7 @@ from agent.operations.snapshot import SnapshotPorts
 from agent.operations.steps import Job, Steps
 from tests.etcd_versions import servers
 from tests.etcd_versions.servers import Servers
-from tests.sandbox.etcd_cluster import EtcdMember
+from tests.sandbox.etcd_cluster import EtcdMember, frozen
 from tests.sandbox.processes import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.etcd]
@@ -127,7 +125,7 @@ def test_a_follower_that_is_stopped_leaves_it_to_the_other_one(
     trio: Servers, roles: Roles, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stopped, other = roles.followers
-    with hanging(stopped), caplog.at_level(logging.INFO):
+    with frozen(stopped), caplog.at_level(logging.INFO):
         manifest = taken(trio, roles.leader, tmp_path)
     assert manifest.member_id == roles.ids[other.name]
     assert "does not answer" in not_taken(caplog)[roles.ids[stopped.name]]
@@ -157,17 +155,6 @@ def test_a_client_url_that_leads_nowhere_or_to_another_member_is_not_used(
     assert manifest.member_id == roles.ids[other.name]
     why = "no client URL" if advertised == "nowhere" else f"answered for by member {roles.ids[roles.leader.name]}"
     assert why in not_taken(caplog)[roles.ids[wrong.name]]
-
-
-@contextlib.contextmanager
-def hanging(member: EtcdMember) -> Iterator[None]:
-    assert member.child is not None
-    os.kill(member.child.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(member.child.pid, signal.SIGCONT)
-        wait_until(member.is_healthy, f"{member.name} does not come back")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import json
+import os
+import signal
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,6 +99,22 @@ class EtcdCluster:
         """Ends one member, as a service manager does."""
         assert member.child is not None
         self._processes.stop(member.child)
+
+
+@contextlib.contextmanager
+def frozen(*members: EtcdMember) -> Iterator[None]:
+    """Members that neither answer nor end; healthy again afterwards."""
+    pids = [member.child.pid for member in members if member.child is not None]
+    assert len(pids) == len(members)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        for member in members:
+            wait_until(member.is_healthy, f"{member.name} does not go on", child=member.child)
 
 
 def call(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
