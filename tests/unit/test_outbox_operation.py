@@ -30,7 +30,7 @@ from agent.operations import catalogue, leftovers, outbox, sending
 from agent.operations.steps import Job, Steps
 from tests.sandbox.processes import wait_until
 from tests.unit.fakes import snapshot_bytes
-from tests.unit.test_snapshot_operation import OP_ID, REQUESTED_AT, Node, kept
+from tests.unit.snapshot_node import OP_ID, REQUESTED_AT, Node, kept
 
 IDENTIFIER = snapshots.snapshot_id(REQUESTED_AT, OP_ID)
 STORE_FAILURES = [

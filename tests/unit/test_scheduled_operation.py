@@ -31,8 +31,8 @@ from agent.operations.steps import Steps
 from agent.ports import Failures as FailedBefore
 from agent.ports import KeyValue
 from tests.unit.fakes import OTHER, OWN, STATUS, THIRD, FakeKeys, FakeRequests, FakeStore, member
+from tests.unit.snapshot_node import Node
 from tests.unit.test_snapshot_domain import manifest
-from tests.unit.test_snapshot_operation import Node
 
 KEY = slot_record.KEY
 RHYTHM = Rhythm(21600.0, 1800.0)

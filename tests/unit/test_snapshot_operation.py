@@ -1,20 +1,15 @@
 """The operation `snapshot`: one backup or nothing, refusals with their rule, and one manifest whatever happens."""
 
-import contextlib
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import trace
-from agent.adapters.outbox import OutboxFolder
-from agent.domain import request as requests
 from agent.domain import snapshot as snapshots
 from agent.domain.cluster import Alarm, AlarmKind
-from agent.domain.outbox import Bounds
 from agent.errors import (
     AgentError,
     AwsUnavailable,
@@ -26,110 +21,30 @@ from agent.errors import (
     Interrupted,
     KeyTaken,
     NoSpace,
-    Refused,
     SnapshotInvalid,
 )
 from agent.operations import catalogue, committing, compression, leftovers, snapshot
 from agent.operations.following import Following
-from agent.operations.snapshot import SnapshotPorts
-from agent.operations.steps import Job, Steps
+from agent.operations.steps import Steps
 from tests.unit.fakes import (
     ENDPOINT,
     OTHER,
     OWN,
     STATUS,
     THIRD,
-    FakeEtcd,
     FakeStore,
-    FakeTool,
     cut_off,
     member,
-    no_door,
     snapshot_bytes,
 )
+from tests.unit.snapshot_node import OP_ID, REQUESTED_AT, Node, kept, nothing_is_left, refused
 
-OP_ID = "snapshot-0123456789abcdef"
-REQUESTED_AT = "2026-01-31T12:00:00Z"
 ALL_STEPS = ["preflight", "save", "verify", "store", "manifest"]
-
-
-@dataclass
-class Node:
-    """A node with its outside made of fakes; `run` takes one attempt at an operation."""
-
-    work: Path
-    name: str = "node-1"
-    etcd: FakeEtcd = field(default_factory=FakeEtcd)
-    tool: FakeTool = field(default_factory=FakeTool)
-    store: FakeStore = field(default_factory=FakeStore)
-    others: dict[str, FakeEtcd] = field(default_factory=dict)
-    only_local: bool = False
-    free_bytes: int = 10**9
-    time_left_s: Callable[[], float] = lambda: 60.0
-    steps: Steps = field(default_factory=lambda: Steps(lambda progress: None))
-    upload_limit_bytes_per_s: int = 0
-
-    @property
-    def ports(self) -> SnapshotPorts:
-        at = None if self.only_local else (lambda url: self.others.get(url) or no_door(url))
-        return SnapshotPorts(
-            self.etcd, self.tool, self.store, lambda folder: self.free_bytes, self.outbox, at=at,
-            upload_limit_bytes_per_s=self.upload_limit_bytes_per_s,
-        )  # fmt: skip
-
-    @property
-    def outbox(self) -> OutboxFolder:
-        return OutboxFolder(self.work.with_name(f"{self.work.name}-outbox"), Bounds(8, 10**9))
-
-    def job(self, attempt: int = 1, **changes: Any) -> Job:
-        fields = {
-            "op_id": OP_ID, "operation": "snapshot", "trace_id": "4" * 32, "requested_at": REQUESTED_AT,
-        } | changes  # fmt: skip
-        job = Job(
-            request=requests.make(**fields), attempt=attempt, work_root=self.work, cluster="prod", node=self.name,
-            instance_id="i-0123456789abcdef0", agent_version="1.0", fingerprints={"etcd_ca": "5" * 64},
-            time_left_s=self.time_left_s, hold=lambda op_id: contextlib.nullcontext(True),
-        )  # fmt: skip
-        job.folder.mkdir(parents=True, exist_ok=True)
-        return job
-
-    def run(self, attempt: int = 1, **changes: Any) -> dict[str, Any]:
-        """As a worker does it: whatever happens, the attempt's folder is given up at the end."""
-        job = self.job(attempt, **changes)
-        self.steps = Steps(lambda progress: None)
-        try:
-            with trace.bound(trace_id=job.request.trace_id, op_id=job.request.op_id):
-                return snapshot.run(job, self.ports, self.steps)
-        finally:
-            leftovers.remove_attempt(job.folder)
-
-    def manifests(self) -> list[snapshots.Manifest]:
-        return [backup.manifest for backup in catalogue.backups(self.store, "prod")]
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
-
-
-def refused(node: Node, rule: str, **changes: Any) -> Refused:
-    before = set(node.store.objects)
-    with pytest.raises(Refused) as caught:
-        node.run(**changes)
-    assert set(node.store.objects) == before  # not even a word on its class
-    assert caught.value.rule == rule
-    assert caught.value.hint
-    assert nothing_is_left(node)
-    return caught.value
-
-
-def nothing_is_left(node: Node) -> bool:
-    return not kept(node) and not node.store.uploads and not list(node.work.iterdir())
-
-
-def kept(node: Node) -> set[str]:
-    """What is in the store but for the words by which nodes agree."""
-    return {key for key in node.store.objects if not key.startswith("coordination/")}
 
 
 def test_a_snapshot_is_data_and_last_its_manifest(node: Node) -> None:
@@ -537,130 +452,3 @@ def test_every_error_of_the_operation_is_told_with_what_to_do(node: Node) -> Non
     with pytest.raises(AgentError) as caught:
         node.run()
     assert caught.value.hint
-
-
-SECOND, THIRD_URL = "https://10.0.0.2:2379", "https://10.0.0.3:2379"
-
-
-def lead(node: Node) -> None:
-    """This node's member leads, and the two others follow; the third one is ahead."""
-    node.etcd.statuses = [replace(STATUS, leader=OWN)]
-    for number, (url, member_id) in enumerate(((SECOND, OTHER), (THIRD_URL, THIRD))):
-        told = replace(STATUS, endpoint=url, member_id=member_id, leader=OWN, raft_applied_index=9 + number)
-        node.others[url] = FakeEtcd(statuses=[told])
-
-
-def saved_by(node: Node) -> list[str]:
-    doors = {ENDPOINT: node.etcd} | node.others
-    return [url for url, door in doors.items() if "save_snapshot" in door.failures.calls]
-
-
-def test_a_leader_leaves_the_reading_to_the_newest_follower_and_the_manifest_names_that_one(node: Node) -> None:
-    lead(node)
-    node.run()
-    assert saved_by(node) == [THIRD_URL]
-    (manifest,) = node.manifests()
-    assert (manifest.member_id, manifest.member_name) == ("8000000000000003", "node-3")
-    assert (manifest.member_endpoint, manifest.node) == (THIRD_URL, "node-1")
-    assert {check.note for check in manifest.checks if check.level == "fresh"} == {"confirmed by node-1"}
-    assert node.others[THIRD_URL].members_asked == [THIRD]  # what was confirmed elsewhere is there, and it is that one
-    assert "count_keys" in node.others[THIRD_URL].failures.calls
-    assert node.others[THIRD_URL].save_timeouts_s[0] == pytest.approx(30.0)  # time is left for this node's own
-
-
-def test_a_local_follower_is_read_without_a_look_at_the_others(node: Node) -> None:
-    node.others = {SECOND: FakeEtcd(), THIRD_URL: FakeEtcd()}
-    node.run()
-    assert saved_by(node) == [ENDPOINT]
-    assert not node.others[SECOND].failures.calls
-    assert node.etcd.save_timeouts_s == [60.0]
-
-
-def test_with_the_source_local_a_leader_is_read_itself(node: Node) -> None:
-    lead(node)
-    node.only_local = True
-    node.run()
-    assert saved_by(node) == [ENDPOINT]
-    assert not node.others[THIRD_URL].failures.calls
-
-
-def test_with_the_source_local_nobody_stands_in_for_a_corrupt_member(node: Node) -> None:
-    lead(node)
-    node.only_local = True
-    node.etcd.alarm_list = [Alarm(OWN, AlarmKind.CORRUPT)]
-    refused(node, "corrupt")
-
-
-def test_an_emergency_is_read_from_the_local_member_whoever_leads(node: Node) -> None:
-    lead(node)
-    node.run(params={"emergency": "true"})
-    assert saved_by(node) == [ENDPOINT]
-
-
-@pytest.mark.parametrize(
-    "call, error",
-    [
-        ("status", EtcdUnavailable("x509: certificate signed by unknown authority")),
-        (f"read {ENDPOINT}", EtcdUnavailable("too far behind")),
-        ("save_snapshot", EtcdUnavailable("broke off")),
-        ("save_snapshot", CommandTimeout("hangs")),
-    ],
-)
-def test_where_followers_can_not_be_read_the_leader_is_and_the_reason_is_told(
-    node: Node, caplog: pytest.LogCaptureFixture, call: str, error: AgentError
-) -> None:
-    lead(node)
-    for door in node.others.values():
-        door.failures.always(call, error)
-    with caplog.at_level("INFO"):
-        output = node.run()
-    assert (output["stored"], saved_by(node)[0]) == (True, ENDPOINT)
-    (manifest,) = node.manifests()
-    assert (manifest.member_id, manifest.member_endpoint) == ("8000000000000001", ENDPOINT)
-    told = [record for record in caplog.records if getattr(record, "event", "") == "source.not_taken"]
-    assert {record.member_id for record in told} == {"8000000000000002", "8000000000000003"}  # type: ignore[attr-defined]
-    assert all(error.message in record.getMessage() for record in told)
-
-
-def test_a_corrupt_local_member_leaves_it_to_another_and_confirms_only_if_nobody_else_does(node: Node) -> None:
-    lead(node)
-    node.etcd.alarm_list = [Alarm(OWN, AlarmKind.CORRUPT)]
-    node.run()
-    assert saved_by(node) == [THIRD_URL]
-    (manifest,) = node.manifests()
-    assert {check.note for check in manifest.checks if check.level == "fresh"} == {"confirmed by node-2"}
-
-
-def test_a_local_follower_that_is_stuck_leaves_it_to_another(node: Node) -> None:
-    lead(node)
-    node.etcd.statuses = [STATUS]
-    for url in node.others:
-        node.others[url].statuses = [replace(node.others[url].statuses[0], leader=OTHER)]
-    node.etcd.failures.always(f"read {ENDPOINT}", CommandTimeout("stuck"))
-    node.run()
-    assert saved_by(node) == [THIRD_URL]
-
-
-def test_where_nobody_is_left_what_the_last_one_failed_by_is_told(node: Node) -> None:
-    lead(node)
-    node.etcd.alarm_list = [Alarm(OWN, AlarmKind.CORRUPT)]
-    for door in node.others.values():
-        door.failures.always("save_snapshot", EtcdUnavailable("broke off"))
-    with pytest.raises(EtcdUnavailable, match="broke off"):
-        node.run()
-    assert saved_by(node) == [SECOND, THIRD_URL]
-    assert nothing_is_left(node)
-
-
-def test_a_local_learner_that_can_not_list_the_others_is_refused_as_that(node: Node) -> None:
-    node.etcd.statuses = [replace(STATUS, is_learner=True)]
-    node.etcd.failures.always("members", EtcdError("rpc not supported for learner"))
-    assert "rpc not supported for learner" in refused(node, "learner").message
-
-
-def test_a_full_disk_of_this_node_is_no_reason_to_ask_another_member(node: Node) -> None:
-    lead(node)
-    node.others[THIRD_URL].failures.always("save_snapshot", NoSpace("disk full"))
-    with pytest.raises(NoSpace):
-        node.run()
-    assert saved_by(node) == [THIRD_URL]
