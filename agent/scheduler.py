@@ -10,7 +10,7 @@ from agent.adapters import process
 from agent.adapters.spool import ENDS, Found, Spool
 from agent.domain import request as requests
 from agent.domain import slots
-from agent.domain.request import Record, format_moment
+from agent.domain.request import Record, Request, format_moment
 from agent.errors import AgentError
 from agent.logs import emit
 
@@ -74,10 +74,7 @@ class LookSchedule:
         self._due_s = self._clock_s() + FAILED_LOOK_S
         trace_id = trace.new_trace_id()
         with trace.bound(trace_id=trace_id, op_id=self._op_id, operation="schedule"):
-            request = requests.make(
-                op_id=self._op_id, operation="schedule", trace_id=trace_id, source="node",
-                requested_at=format_moment(datetime.now(UTC)),
-            )  # fmt: skip
+            request = _request("schedule", self._op_id, trace_id)
             try:
                 self._is_asked = self._spool.submit(Record(request, self._next_generation(last)))
             except (AgentError, OSError) as error:
@@ -90,6 +87,11 @@ class LookSchedule:
             return last.record.generation + 1
         self._spool.path(last.state, self._op_id).unlink(missing_ok=True)  # numbers have an end
         return 1
+
+
+def _request(operation: str, op_id: str, trace_id: str) -> Request:
+    now = format_moment(datetime.now(UTC))
+    return requests.make(op_id=op_id, operation=operation, trace_id=trace_id, source="node", requested_at=now)
 
 
 def _wait_s(found: Found | None) -> float:
@@ -153,10 +155,7 @@ class OutboxSchedule:
         self._op_id = f"outbox-{trace.new_span_id()}"
         trace_id = trace.new_trace_id()
         with trace.bound(trace_id=trace_id, op_id=self._op_id, operation="outbox"):
-            request = requests.make(
-                op_id=self._op_id, operation="outbox", trace_id=trace_id, source="node",
-                requested_at=format_moment(datetime.now(UTC)),
-            )  # fmt: skip
+            request = _request("outbox", self._op_id, trace_id)
             try:
                 self._spool.submit(Record(request))
             except (AgentError, OSError) as error:
